@@ -1,0 +1,62 @@
+"""What a file says about itself, without decoding it and without PyTorch.
+
+    bytes or path ─► container ─► Info
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from latentcodec.chunks import DEFAULT_LIMITS
+from latentcodec.container import Goal, Limits, structure_bytes, unpack
+
+
+@dataclass(frozen=True)
+class Info:
+    """A file's properties. Sizes in bytes; `bpp` is the file's bits over its pixels."""
+
+    width: int
+    height: int
+    channels: int
+    depth: int
+    bytes: int
+    bpp: float
+    quality: float
+    model: int
+    networks_hash: str
+    synthesis_hash: str
+    tiles: int
+    tile_size: int
+    structure_bytes: int
+    profile: bool
+    exif: bool
+    xmp: bool
+    goal: Goal | None
+
+
+def info(source: bytes | str | os.PathLike[str], *, limits: Limits = DEFAULT_LIMITS) -> Info:
+    """Properties of a file, given its bytes or its path. Raises FormatError, LimitExceeded, OSError."""
+    data = source if isinstance(source, bytes) else Path(source).read_bytes()
+    file = unpack(data, limits)
+    header = file.header
+    return Info(
+        width=header.width,
+        height=header.height,
+        channels=header.channels,
+        depth=header.depth,
+        bytes=len(data),
+        bpp=8 * len(data) / (header.width * header.height),
+        quality=header.quality_level / 40,
+        model=header.model_number,
+        networks_hash=header.networks_hash.hex(),
+        synthesis_hash=header.synthesis_hash.hex(),
+        tiles=header.tile_count,
+        tile_size=header.tile_size,
+        structure_bytes=structure_bytes(data, limits),
+        profile=file.profile is not None,
+        exif=file.exif is not None,
+        xmp=file.xmp is not None,
+        goal=file.goal,
+    )

@@ -1,0 +1,153 @@
+"""The native model at work on one tile: latents <-> integers <-> bytes, and latents -> pixels.
+
+    pixels ─► analyse ─► y ─► h_a ─► z ─┐
+                         └─────────────► encode_tile ─► stream, digest, y^
+    stream ─► decode_tile ─► y^ (sixteenths, exact) ─► synthesise ─► pixels
+
+A tile's stream holds z, then the four steps, in coding order: coarse data first. The digest is the CRC-32 of
+z and all residuals as little-endian int32, in that order, positions that are not coded left out.
+"""
+
+from __future__ import annotations
+
+import zlib
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional as F
+
+from latentcodec.errors import ChecksumMismatch
+from latentcodec.nn.entropy_model import FRACTION, STEPS, HyperAnalysis, take_step, to_cells
+from latentcodec.rans import Decoder, Encoder
+from latentcodec.weights.native import NativeWeights
+
+HYPER_LIMIT = 127  # of a hyperlatent
+RESIDUAL_LIMIT = 1023  # of a residual: an encoder saturates, far past what any picture needs
+Pixels = NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class EncodedTile:
+    """stream: rANS bytes; digest: CRC-32 of the symbols; latents: (C, h, w) int32, what a decoder gets; bits: ideal."""
+
+    stream: bytes
+    digest: int
+    latents: Tensor
+    bits: float
+
+
+@dataclass(frozen=True)
+class DecodedTile:
+    """latents (C, h, w) int32 in sixteenths; complete: False where the stream ended early (partial decoding)."""
+
+    latents: Tensor
+    complete: bool
+
+
+class NativeCodec:
+    """The native model on one device, all parts loaded."""
+
+    def __init__(self, weights: NativeWeights, device: torch.device) -> None:
+        self.weights, self.device = weights, device
+        self.integer = weights.integer_model(device)
+        self.tables = weights.tables()
+        self.analysis = weights.analysis(device)
+        self.synthesis = weights.synthesis(device)
+        hyper = HyperAnalysis(weights.config.entropy)
+        weights.load_into(hyper, "hyper_analysis.")
+        self.hyper_analysis = hyper.eval().requires_grad_(False).to(device)
+
+    @torch.inference_mode()
+    def analyse(self, pixels: Pixels, level: int) -> Tensor:
+        """Pixels (H, W, 3), sides multiples of 8 -> y (C, H/8, W/8) float."""
+        x = torch.from_numpy(np.ascontiguousarray(pixels)).to(self.device).permute(2, 0, 1)[None].float() / 255
+        with torch.autocast(self.device.type, enabled=False):
+            y: Tensor = self.analysis(x, self._level(level))[0]
+        return y
+
+    @torch.inference_mode()
+    def synthesise(self, latents: Tensor, level: int) -> Pixels:
+        """y^ (C, h, w) int32 in sixteenths -> pixels (8h, 8w, 3)."""
+        with torch.autocast(self.device.type, enabled=False):
+            y = latents.to(self.device).float()[None] / FRACTION
+            x = self.synthesis(y, self._level(level))[0]
+        pixels: Pixels = x.mul_(255).round_().clamp_(0, 255).to(torch.uint8).permute(1, 2, 0).contiguous().cpu().numpy()
+        return pixels
+
+    @torch.inference_mode()
+    def encode_tile(self, y: Tensor, level: int) -> EncodedTile:
+        """Quantise and code y (C, h, w)."""
+        _, height, width = y.shape
+        padded = F.pad(y, (0, -width % 4, 0, -height % 4))
+        with torch.autocast(self.device.type, enabled=False):
+            z = self.hyper_analysis(padded[None], self._level(level))[0]
+        z = z.round().clamp(-HYPER_LIMIT, HYPER_LIMIT).to(torch.int32)
+        encoder, digest = Encoder(self.tables), 0
+
+        def put(values: Tensor, rows: Tensor) -> None:
+            nonlocal digest
+            symbols = values.cpu().numpy().astype("<i4")
+            digest = zlib.crc32(symbols.tobytes(), digest)
+            encoder.put(symbols, rows.cpu().numpy())
+
+        rows = self.integer.hyper_rows(level, *z.shape[1:])
+        z = z * (rows > 0)
+        put(z[rows > 0], rows[rows > 0])
+        targets = step_targets(padded)
+
+        def code(step: int, means: Tensor, rows: Tensor) -> Tensor:
+            residual = (targets[step] - means / FRACTION).round().clamp(-RESIDUAL_LIMIT, RESIDUAL_LIMIT)
+            coded = rows > 0
+            residual = residual.to(torch.int32) * coded
+            put(residual[coded], rows[coded])
+            return residual
+
+        latents = self.integer.latents(z, level, height, width, code)
+        bits = encoder.ideal_bits()
+        return EncodedTile(encoder.finish(), digest, latents, bits)
+
+    def decode_tile(
+        self, stream: bytes, digest: int, level: int, height: int, width: int, *, partial: bool = False, name: str = "tile"
+    ) -> DecodedTile:
+        """Decode a stream to y^ (C, height, width).
+
+        Raises TruncatedFile or MalformedFile on a damaged stream and ChecksumMismatch where the symbols have another
+        digest. With partial=True an early end gives zeros for the rest instead.
+        """
+        decoder, found = Decoder(stream, self.tables, partial=partial), 0
+
+        def take(rows: Tensor) -> Tensor:
+            nonlocal found
+            values = decoder.take(rows.cpu().numpy())
+            found = zlib.crc32(values.astype("<i4").tobytes(), found)
+            return torch.from_numpy(values).to(self.device)
+
+        rows = self.integer.hyper_rows(level, -(-height // 4), -(-width // 4))
+        z = torch.zeros(rows.shape, dtype=torch.int32, device=self.device)
+        z[rows > 0] = take(rows[rows > 0])
+
+        def code(step: int, means: Tensor, rows: Tensor) -> Tensor:
+            coded = rows > 0
+            residual = torch.zeros(rows.shape, dtype=torch.int32, device=self.device)
+            residual[coded] = take(rows[coded])
+            return residual
+
+        latents = self.integer.latents(z, level, height, width, code)
+        if decoder.exhausted:
+            return DecodedTile(latents, False)
+        decoder.finish()
+        if found != digest:
+            raise ChecksumMismatch(f"{name}: decoded symbols have digest {found:08x}, the file says {digest:08x}")
+        return DecodedTile(latents, True)
+
+    def _level(self, level: int) -> Tensor:
+        return torch.tensor([float(level)], device=self.device)
+
+
+def step_targets(y: Tensor) -> list[Tensor]:
+    """y (C, H, W), sides multiples of 4 -> what each of the four steps codes: (C, cells) each."""
+    cells = to_cells(y[None])
+    return [take_step(cells, step).reshape(y.shape[0], -1) for step in range(STEPS)]

@@ -1,0 +1,64 @@
+"""Tiles and halos: a picture of any size through networks that see a bounded piece at a time.
+
+    pixels ─► pad to 8 ─► for each tile: crop with halo ─► analyse ─► cut the halo off ─► y of the tile
+    latent plane ─► for each tile: crop with halo ─► synthesise ─► cut the halo off ─► pixels
+
+The networks have a finite receptive field; with its halo a tile gives what the whole picture gives, so there
+are no seams and memory is bounded by the tile.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+PATCH = 8
+Pixels = NDArray[np.uint8]
+Box = tuple[int, int, int, int]  # x0, y0, x1, y1
+
+
+def pad_to_patches(pixels: Pixels) -> Pixels:
+    """Repeat the last row and column until both sides are multiples of 8."""
+    height, width = pixels.shape[:2]
+    return np.pad(pixels, ((0, -height % PATCH), (0, -width % PATCH), (0, 0)), mode="edge")
+
+
+def with_halo(box: Box, halo: int, width: int, height: int) -> Box:
+    """The box grown by `halo` on each side, cut at the plane's borders."""
+    x0, y0, x1, y1 = box
+    return max(x0 - halo, 0), max(y0 - halo, 0), min(x1 + halo, width), min(y1 + halo, height)
+
+
+def latent_box(box: Box) -> Box:
+    """A pixel box in latents: starts are multiples of 8, ends are rounded up."""
+    x0, y0, x1, y1 = box
+    return x0 // PATCH, y0 // PATCH, -(-x1 // PATCH), -(-y1 // PATCH)
+
+
+def analyse_tile(pixels: Pixels, box: Box, halo: int, analyse: Callable[[Pixels], Tensor]) -> Tensor:
+    """y (C, h, w) of a tile.
+
+    pixels: the whole picture, sides multiples of 8; box: the tile in latents; halo: in latents.
+    """
+    height, width = pixels.shape[0] // PATCH, pixels.shape[1] // PATCH
+    x0, y0, x1, y1 = with_halo(box, halo, width, height)
+    y = analyse(pixels[y0 * PATCH : y1 * PATCH, x0 * PATCH : x1 * PATCH])
+    return y[:, box[1] - y0 : box[3] - y0, box[0] - x0 : box[2] - x0]
+
+
+def synthesise_tile(latents: Tensor, box: Box, halo: int, synthesise: Callable[[Tensor], Pixels]) -> Pixels:
+    """Pixels (8h, 8w, 3) of a tile from the latent plane (C, H, W); box and halo in latents."""
+    height, width = latents.shape[1:]
+    x0, y0, x1, y1 = with_halo(box, halo, width, height)
+    pixels = synthesise(latents[:, y0:y1, x0:x1])
+    top, left = (box[1] - y0) * PATCH, (box[0] - x0) * PATCH
+    return pixels[top : top + (box[3] - box[1]) * PATCH, left : left + (box[2] - box[0]) * PATCH]
+
+
+def empty_plane(channels: int, width: int, height: int) -> Tensor:
+    """The latent plane of a picture of width x height pixels: (C, H/8, W/8) int16, zeros."""
+    return torch.zeros((channels, -(-height // PATCH), -(-width // PATCH)), dtype=torch.int16)

@@ -1,0 +1,1 @@
+"""Training of the native model: data, losses, a loop with exact resume, export, evaluation."""

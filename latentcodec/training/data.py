@@ -1,0 +1,80 @@
+"""Training pictures: folders in, batches of random crops out.
+
+    folder ─► find ─► split by hash ─► load (uint8, in memory) ─► batch(seed, step): scale, crop, flip, turn
+
+A batch is a pure function of (pictures, seed, step): nothing about the data needs to be in a checkpoint.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+
+from latentcodec.errors import TrainingError
+
+SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp", ".ppm", ".avif"}
+HELD_OUT_PERCENT = 5
+Pixels = NDArray[np.uint8]
+
+
+def find_pictures(folder: Path) -> list[Path]:
+    """All pictures below a folder, sorted. Raises TrainingError where there are none."""
+    if not folder.is_dir():
+        raise TrainingError(f"{folder}: not a folder; name the folder that holds the training pictures")
+    paths = sorted(p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
+    if not paths:
+        raise TrainingError(f"{folder}: no pictures ({', '.join(sorted(SUFFIXES))}) below this folder")
+    return paths
+
+
+def is_held_out(path: Path) -> bool:
+    """Whether a picture belongs to the validation set: 5 % by SHA-256 of its file name."""
+    return hashlib.sha256(path.name.encode()).digest()[0] * 100 // 256 < HELD_OUT_PERCENT
+
+
+def load_pictures(paths: list[Path], smallest: int = 128) -> list[Pixels]:
+    """Decode pictures to uint8 (H, W, 3), leaving out those with a side under `smallest`."""
+
+    def load(path: Path) -> Pixels:
+        with Image.open(path) as image:
+            return np.asarray(image.convert("RGB"))
+
+    with ThreadPoolExecutor(2) as pool:
+        pictures = list(pool.map(load, paths))
+    kept = [p for p in pictures if min(p.shape[:2]) >= smallest]
+    if not kept:
+        raise TrainingError(f"no picture of {len(paths)} has both sides of at least {smallest} pixels")
+    return kept
+
+
+def random_crop(pixels: Pixels, size: int, rng: np.random.Generator) -> Pixels:
+    """A square crop at a random scale of 1/2 to 1, flipped and turned at random: uint8 (size, size, 3)."""
+    height, width = pixels.shape[:2]
+    largest = min(height, width, 2 * size)
+    side = size if rng.random() < 0.5 else min(int(size * 2 ** rng.random()), largest)
+    top, left = int(rng.integers(height - side + 1)), int(rng.integers(width - side + 1))
+    crop = pixels[top : top + side, left : left + side]
+    if side != size:
+        filters = (Image.Resampling.LANCZOS, Image.Resampling.BICUBIC, Image.Resampling.BOX)
+        crop = np.asarray(Image.fromarray(crop).resize((size, size), filters[int(rng.integers(3))]))
+    if rng.random() < 0.5:
+        crop = crop[:, ::-1]
+    crop = np.rot90(crop, int(rng.choice(4, p=(0.7, 0.1, 0.1, 0.1))))
+    if rng.random() < 0.03:
+        crop = np.repeat(crop.mean(2, keepdims=True).astype(np.uint8), 3, 2)
+    return crop
+
+
+def batch(pictures: list[Pixels], seed: int, step: int, count: int, size: int) -> Tensor:
+    """`count` crops of step `step`: float (count, 3, size, size) in 0..1."""
+    rng = np.random.default_rng((seed, step))
+    chosen = rng.integers(len(pictures), size=count)
+    crops = np.stack([random_crop(pictures[i], size, rng) for i in chosen])
+    return torch.from_numpy(crops).permute(0, 3, 1, 2).float().div_(255).contiguous()

@@ -1,0 +1,1 @@
+"""Model weights: the shipped native model, its identity and its file layout."""

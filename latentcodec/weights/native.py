@@ -1,0 +1,166 @@
+"""The native model's weights file: reading, writing, identity.
+
+    native-1.safetensors
+        metadata      model number, configuration, model card (JSON)
+        analysis.*, synthesis.*, hyper_analysis.*    float16 (block transforms and gains float32)
+        integer.*     layers (int8 weights, int32 biases, int8 shifts), row offsets, tables: all that determines symbols
+
+    hash A = SHA-256 over the integer tensors; hash B = over the synthesis tensors; four bytes of each stand in a file.
+
+A registered number means one model for ever; NATIVE_MODEL is what this version writes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from latentcodec.errors import InvalidWeights, UnknownModel, WeightsMismatch
+from latentcodec.nn.entropy_model import layer_shapes
+from latentcodec.nn.integer import IntegerLayer
+from latentcodec.nn.integer_model import IntegerModel
+from latentcodec.nn.native import NativeConfig
+from latentcodec.nn.transform import Analysis, Synthesis
+from latentcodec.rans import Tables
+
+NATIVE_MODEL = 1
+FILES = {NATIVE_MODEL: "native-1.safetensors"}
+
+
+@dataclass(frozen=True)
+class NativeWeights:
+    """A weights file in memory: tensors by name, configuration and model card."""
+
+    number: int
+    config: NativeConfig
+    card: dict[str, Any]
+    tensors: Mapping[str, Tensor]
+
+    @property
+    def networks_hash(self) -> bytes:
+        """Hash A: four bytes over everything that determines the symbols."""
+        return _digest(self.tensors, "integer.")
+
+    @property
+    def synthesis_hash(self) -> bytes:
+        """Hash B: four bytes over the synthesis transform."""
+        return _digest(self.tensors, "synthesis.")
+
+    def tables(self) -> Tables:
+        """The rANS tables."""
+        sizes = self.tensors["integer.row_sizes"].numpy()
+        frequencies = self.tensors["integer.frequencies"].numpy().astype(np.int64) + 1
+        if sizes.min() < 1 or sizes.sum() != frequencies.size:
+            raise InvalidWeights(f"tables: rows of {sizes.sum()} entries, but {frequencies.size} frequencies")
+        cumulative = np.full((sizes.size, sizes.max() + 1), 1 << 16, np.int32)
+        for row, own in enumerate(np.split(frequencies, np.cumsum(sizes)[:-1])):
+            cumulative[row, : own.size + 1] = np.concatenate([[0], np.cumsum(own)])
+        # Entries are the residuals -n..n and the escape.
+        tables = Tables(cumulative=cumulative, size=sizes, offset=(sizes - 1) // 2)
+        tables.validate()
+        return tables
+
+    def layers(self) -> dict[str, IntegerLayer]:
+        """The integer layers."""
+        t = self.tensors
+        return {
+            name: IntegerLayer(
+                t[f"integer.{name}.weight"], t[f"integer.{name}.bias"], t[f"integer.{name}.shift"], gain
+            )
+            for name, (_, _, _, gain) in layer_shapes(self.config.entropy).items()
+        }
+
+    def integer_model(self, device: torch.device, dtype: torch.dtype = torch.float32) -> IntegerModel:
+        """The integer networks on a device. Raises InvalidWeights where a bound does not hold."""
+        t = self.tensors
+        return IntegerModel(
+            self.config.entropy,
+            self.layers(),
+            t["integer.row_offset"],
+            t["integer.hyper_row"],
+            t["integer.log_table"],
+            device,
+            dtype,
+        )
+
+    def load_into(self, module: torch.nn.Module, prefix: str) -> None:
+        """Copy the tensors below `prefix` into a module, strictly."""
+        state = {k.removeprefix(prefix): v.float() for k, v in self.tensors.items() if k.startswith(prefix)}
+        try:
+            module.load_state_dict(state, strict=True)
+        except RuntimeError as error:
+            raise InvalidWeights(f"{prefix[:-1]}: {error}") from error
+
+    def synthesis(self, device: torch.device) -> Synthesis:
+        """The synthesis transform, ready to run."""
+        module = Synthesis(self.config.transform)
+        self.load_into(module, "synthesis.")
+        return module.eval().requires_grad_(False).to(device)
+
+    def analysis(self, device: torch.device) -> Analysis:
+        """The analysis transform, ready to run."""
+        module = Analysis(self.config.transform)
+        self.load_into(module, "analysis.")
+        return module.eval().requires_grad_(False).to(device)
+
+
+def _digest(tensors: Mapping[str, Tensor], prefix: str) -> bytes:
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        if name.startswith(prefix):
+            tensor = tensors[name].contiguous()
+            digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+            digest.update(tensor.numpy().astype(tensor.numpy().dtype.newbyteorder("<"), copy=False).tobytes())
+    return digest.digest()[:4]
+
+
+def read_weights(path: Path) -> NativeWeights:
+    """Read a weights file. Raises InvalidWeights naming the file where it is damaged or of another kind."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        return NativeWeights(
+            int(metadata["model_number"]),
+            NativeConfig.from_dict(json.loads(metadata["config"])),
+            json.loads(metadata["card"]),
+            tensors,
+        )
+    except FileNotFoundError as error:
+        raise InvalidWeights(f"{path}: no such weights file") from error
+    except (SafetensorError, KeyError, ValueError, TypeError) as error:
+        raise InvalidWeights(f"{path}: not a native model's weights file ({error})") from error
+
+
+@lru_cache(maxsize=4)
+def shipped_weights(number: int = NATIVE_MODEL) -> NativeWeights:
+    """The weights of a registered model that this package ships. Raises UnknownModel naming those there are."""
+    if number not in FILES:
+        known = ", ".join(f"{n} ({f})" for n, f in FILES.items())
+        raise UnknownModel(f"the file needs model {number}; this version has {known}: install a newer latentcodec")
+    with resources.as_file(resources.files("latentcodec.weights") / FILES[number]) as path:
+        return read_weights(path)
+
+
+def check_identity(weights: NativeWeights, networks_hash: bytes, synthesis_hash: bytes) -> None:
+    """Raise WeightsMismatch unless a file's two hashes are those of the installed weights."""
+    for what, needed, have in (
+        ("integer networks", networks_hash, weights.networks_hash),
+        ("synthesis", synthesis_hash, weights.synthesis_hash),
+    ):
+        if needed != have:
+            raise WeightsMismatch(
+                f"the file was made with other weights of model {weights.number}: its {what} have hash "
+                f"{needed.hex()}, the installed ones {have.hex()}; decode it with the latentcodec version that wrote it"
+            )
