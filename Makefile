@@ -1,0 +1,56 @@
+# Two commands on a fresh machine, `make demo` and `make test`; they need python3 (3.11 or newer, with venv) and make.
+# Everything is installed into .venv, and again only when pyproject.toml or constraints.txt has changed.
+
+PYTHON ?= python3
+VENV := .venv
+PY := $(VENV)/bin/python
+SAMPLE ?= samples/astronaut.png
+PICTURES ?= samples
+
+.PHONY: help demo bench test lint format clean
+.DELETE_ON_ERROR:
+
+help:
+	@echo "make demo    compress a sample picture and set it beside JPEG and WebP (build/demo/)"
+	@echo "make test    run the tests"
+	@echo "make lint    ruff and mypy"
+	@echo "make format  let ruff format the code"
+	@echo "make bench   rate-distortion curves of PICTURES=$(PICTURES) (build/bench/)"
+	@echo "make clean   remove .venv and build/"
+
+demo: $(VENV)/installed-core
+	@$(PY) -m benchmarks demo $(SAMPLE) --out build/demo
+
+bench: $(VENV)/installed-bench
+	@$(PY) -m benchmarks run $(PICTURES) --out build/bench
+
+test: $(VENV)/installed-test
+	@$(PY) -m pytest $(PYTEST_ARGS)
+
+lint: $(VENV)/installed-test
+	@echo "ruff check";          $(PY) -m ruff check .
+	@echo "ruff format --check"; $(PY) -m ruff format --check .
+	@echo "mypy";                $(PY) -m mypy
+
+format: $(VENV)/installed-test
+	@$(PY) -m ruff check --fix .
+	@$(PY) -m ruff format .
+
+clean:
+	rm -rf $(VENV) build
+
+$(PY):
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+		echo "latentcodec needs Python 3.11 or newer; '$(PYTHON)' is not. Name another: make PYTHON=python3.12 ..."; \
+		exit 1; }
+	@echo "Making a virtual environment in $(VENV) with $$($(PYTHON) --version)"
+	@$(PYTHON) -m venv --clear $(VENV) || { \
+		rm -rf $(VENV); \
+		echo "No virtual environment: '$(PYTHON)' lacks its venv module (Debian and Ubuntu: apt install python3-venv)."; \
+		exit 1; }
+
+# The stamps: installed-core holds the package itself, the others one extra each.
+$(VENV)/installed-%: pyproject.toml constraints.txt | $(PY)
+	@echo "Installing latentcodec ($*) into $(VENV): PyTorch alone is some 200 MB, so the first time takes minutes"
+	@$(PY) -m pip install -qq --disable-pip-version-check -c constraints.txt -e '.$(if $(filter-out core,$*),[$*])'
+	@touch $@
