@@ -1,0 +1,44 @@
+"""Files that appear whole or not at all.
+
+data ─► temporary file in the destination's folder ─► fsync ─► os.replace ─► destination
+             └─ on any failure: removed, and the destination is as before
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+from collections.abc import Iterable
+from pathlib import Path
+
+__all__ = ["write_atomically"]
+
+
+def write_atomically(
+    path: str | os.PathLike[str], data: bytes | bytearray | memoryview | Iterable[bytes]
+) -> None:
+    """Make `path` a file with this content: whoever opens it finds the old content or the new, never a part.
+
+    data: the bytes, or their parts in order, which are written as they come. The permissions are those that
+    the umask gives a new file. A symbolic link stays, and the file that it points to is replaced. What is no
+    regular file (a device, a named pipe) cannot be replaced and is written to. Raises OSError, and whatever
+    iterating over `data` raises.
+    """
+    parts = (data,) if isinstance(data, bytes | bytearray | memoryview) else data
+    target = Path(os.path.realpath(path))
+    if target.exists() and not target.is_file() and not target.is_dir():
+        with target.open("wb") as file:
+            file.writelines(parts)
+        return
+    temporary = target.with_name(f".{secrets.token_hex(8)}.tmp")
+    try:
+        with temporary.open("xb") as file:
+            file.writelines(parts)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, target)
+    except BaseException:  # KeyboardInterrupt too: no half-written file may stay behind
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+        raise

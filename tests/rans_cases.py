@@ -1,0 +1,145 @@
+"""Tables, symbols and streams for the tests of rANS, and a reference decoder.
+
+`reference_decode` is written from docs/format.md alone, symbol by symbol, and judges the package's coder.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from latentcodec import rans
+from latentcodec.rans import Decoder, Encoder, Tables
+
+Array = npt.NDArray[np.int64]
+Segments = list[tuple[Array, Array]]  # (values, rows) each
+
+
+def make_tables(frequencies: list[list[int]], offsets: list[int]) -> Tables:
+    """Rows of frequencies that sum to 65536, the escape's last."""
+    width = max(map(len, frequencies))
+    cumulative = np.full((len(frequencies), width + 1), 65536, np.int32)
+    for row, each in enumerate(frequencies):
+        cumulative[row, : len(each) + 1] = np.cumsum([0, *each])
+    return Tables(cumulative, np.array([len(f) for f in frequencies], np.int32), np.array(offsets, np.int32))
+
+
+def mixture_row(scale: float, reach: int) -> list[int]:
+    """Frequencies of -reach..reach and the escape, for 0.9 N(0, scale) + 0.1 N(0, 3 scale)."""
+
+    def below(x: float) -> float:
+        return sum(
+            w * (1 + math.erf(x / (s * math.sqrt(2)))) / 2 for w, s in ((0.9, scale), (0.1, 3 * scale))
+        )
+
+    weights = [below(k + 0.5) - below(k - 0.5) for k in range(-reach, reach + 1)]
+    weights.append(max(0.0, 1 - sum(weights)))
+    room = 65536 - len(weights)
+    frequency = [1 + math.floor(room * w / sum(weights)) for w in weights]
+    frequency[reach] += 65536 - sum(frequency)
+    return frequency
+
+
+SCALES = [0.09 * 1.16**k for k in range(40)]  # 0.09 .. 29
+
+
+@cache
+def mixtures() -> Tables:
+    """Row 0 is surely zero; row 1 + k has scale SCALES[k] and reaches to four times that."""
+    reaches = [math.ceil(4 * scale) for scale in SCALES]
+    return make_tables([[65536], *map(mixture_row, SCALES, reaches)], [0, *reaches])
+
+
+def draw(count: int, seed: int, low: int = 0, high: int = len(SCALES) + 1) -> tuple[Array, Array]:
+    """Symbols as the tables expect them, of rows low..high - 1; some leave their rows."""
+    rng = np.random.default_rng(seed)
+    rows = rng.integers(low, high, count)
+    scale = np.array([0.0, *SCALES])[rows] * np.where(rng.random(count) < 0.1, 3, 1)
+    return np.rint(rng.normal(size=count) * scale).astype(np.int64), rows
+
+
+def encode(segments: Segments, tables: Tables) -> tuple[Encoder, bytes]:
+    encoder = Encoder(tables)
+    for values, rows in segments:
+        encoder.put(values, rows)
+    return encoder, encoder.finish()
+
+
+def encode_with(encoder: Encoder, lanes: int) -> bytes:
+    """The stream of `encoder` with this number of lanes; both paths must agree on it."""
+    found = set()
+    for path in (rans._encode_scalar, rans._encode_vector):
+        states, words = path(encoder._lookup, encoder._segments, lanes)
+        found.add(rans.write_varint(lanes) + states.astype("<u4").tobytes() + words.astype("<u2").tobytes())
+    assert len(found) == 1
+    return found.pop()
+
+
+def decode(stream: bytes, rows: list[Array], tables: Tables) -> list[Array]:
+    decoder = Decoder(stream, tables)
+    taken = [decoder.take(each) for each in rows]
+    decoder.finish()
+    return [each.astype(np.int64) for each in taken]
+
+
+@contextmanager
+def scalar_up_to(lanes: int) -> Iterator[None]:
+    """Take the plain Python path up to so many lanes: 0 for never, MAX_LANES for always."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(rans, "_SCALAR_LANES", lanes)
+        yield
+
+
+def reference_decode(stream: bytes, segments: list[list[int]], tables: Tables) -> list[list[int]]:
+    """A decoder of well-formed streams, from the text of docs/format.md."""
+    lanes, position = stream[0] & 0x7F, 1
+    if stream[0] > 0x7F:
+        lanes, position = lanes | stream[1] << 7, 2
+    numbers = [int.from_bytes(stream[position + 4 * k :][:4], "little") for k in range(lanes)]
+    words = iter(range(position + 4 * lanes, len(stream), 2))
+
+    def code(starts: list[list[int]]) -> list[int]:
+        """One segment; starts[j] are the first slots of symbol j's entries, and 65536 behind them."""
+        entries = []
+        for begin in range(0, len(starts), lanes):
+            batch = starts[begin : begin + lanes]
+            for lane, row in enumerate(batch):
+                slot = numbers[lane] % 65536
+                entry = max(k for k, start in enumerate(row) if start <= slot)
+                entries.append(entry)
+                numbers[lane] = (row[entry + 1] - row[entry]) * (numbers[lane] // 65536) + slot - row[entry]
+            for lane in range(len(batch)):
+                if numbers[lane] < 65536:
+                    word = next(words)
+                    numbers[lane] = numbers[lane] * 65536 + int.from_bytes(stream[word : word + 2], "little")
+        return entries
+
+    result = []
+    for rows in segments:
+        values = [0] * len(rows)
+        coded = [j for j, row in enumerate(rows) if tables.size[row] > 1]
+        entries = code([tables.cumulative[rows[j], : tables.size[rows[j]] + 1].tolist() for j in coded])
+        escapes: dict[int, list[int]] = {}
+        for j, entry in zip(coded, entries, strict=True):
+            values[j] = entry - int(tables.offset[rows[j]])
+            if entry == tables.size[rows[j]] - 1:
+                escapes[j] = []
+        pending = list(escapes)
+        while pending:
+            for j, byte in zip(pending, code([list(range(0, 65537, 256))] * len(pending)), strict=True):
+                escapes[j].append(byte)
+            pending = [j for j in pending if escapes[j][-1] > 127]
+        for j, found in escapes.items():
+            distance = sum((byte & 127) << 7 * k for k, byte in enumerate(found))
+            low, high = -tables.offset[rows[j]], tables.size[rows[j]] - 2 - tables.offset[rows[j]]
+            values[j] = int(low - (distance + 1) // 2 if distance % 2 else high + 1 + distance // 2)
+        result.append(values)
+    assert set(numbers) == {65536}
+    assert next(words, None) is None
+    return result
