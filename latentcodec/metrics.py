@@ -1,0 +1,149 @@
+"""How far a picture is from another: metric(reference, distorted) -> float, both uint8 (H, W, 3).
+
+    mse, psnr       numpy, exact integer sums
+    ssim            scikit-image
+    ms_ssim         pytorch-msssim  ┐
+    ssimulacra2     ssimulacra2     ┘ in the extra `bench`; without them MissingDependency
+
+METRICS holds each by its name, with its direction and range.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from latentcodec.errors import InvalidArgument, MissingDependency
+
+__all__ = ["METRICS", "Metric", "ms_ssim", "mse", "psnr", "ssim", "ssimulacra2"]
+
+Pixels = npt.NDArray[np.uint8]
+
+PEAK = 255
+_BAND = 256  # rows compared at once: bounds the memory of the differences
+_SSIM_WINDOW = 7  # scikit-image's default: uniform, 7x7
+_MS_SSIM_LEAST = 161  # 4 halvings must leave the 11x11 window its place: (11 - 1) * 2^4 + 1
+_SSIMULACRA2_LEAST = 225  # 8 pixels on the coarsest of 6 scales: without all six, black on white scores 80
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A metric and how to read it. Calling it is calling its function."""
+
+    function: Callable[[Pixels, Pixels], float]
+    label: str
+    higher_is_better: bool
+    worst: float
+    best: float
+    unit: str = ""
+    smallest_side: int = 1
+
+    def __call__(self, reference: Pixels, distorted: Pixels) -> float:
+        return self.function(reference, distorted)
+
+
+def mse(reference: Pixels, distorted: Pixels) -> float:
+    """Mean squared error over all samples, 0 to 65025.
+
+    Raises InvalidArgument, as all metrics do, unless both are uint8 (H, W, 3) of one size.
+    """
+    return _mean_squared_error(reference, distorted, "MSE")
+
+
+def psnr(reference: Pixels, distorted: Pixels) -> float:
+    """Peak signal-to-noise ratio in dB, of one mean over the three channels; infinite for equal pictures."""
+    error = _mean_squared_error(reference, distorted, "PSNR")
+    return 10 * math.log10(PEAK**2 / error) if error else math.inf
+
+
+def _mean_squared_error(reference: Pixels, distorted: Pixels, label: str) -> float:
+    _check(reference, distorted, label, 1)
+    total = 0
+    for top in range(0, len(reference), _BAND):
+        band = slice(top, top + _BAND)
+        difference = reference[band].astype(np.int32) - distorted[band]
+        total += int(np.square(difference).sum(dtype=np.int64))
+    return total / reference.size
+
+
+def ssim(reference: Pixels, distorted: Pixels) -> float:
+    """Structural similarity, -1 to 1, mean of the channels, as scikit-image computes it by default: uniform
+    window of 7x7 pixels, which it needs at least."""
+    _check(reference, distorted, "SSIM", _SSIM_WINDOW)
+    metrics = _package("skimage.metrics", "scikit-image")
+    return float(metrics.structural_similarity(reference, distorted, channel_axis=2, data_range=PEAK))
+
+
+def ms_ssim(reference: Pixels, distorted: Pixels) -> float:
+    """Multi-scale structural similarity (Wang, Simoncelli, Bovik 2003), 0 to 1, mean of the channels, by
+    pytorch-msssim in float32, as published figures are. Needs 161x161 pixels."""
+    _check(reference, distorted, "MS-SSIM", _MS_SSIM_LEAST)
+    package = _package("pytorch_msssim", "pytorch-msssim")
+    torch = import_module("torch")
+    planes = [
+        torch.from_numpy(each.transpose(2, 0, 1)[None].astype(np.float32)) for each in (reference, distorted)
+    ]
+    with torch.inference_mode():
+        return float(package.ms_ssim(*planes, data_range=PEAK))
+
+
+def ssimulacra2(reference: Pixels, distorted: Pixels) -> float:
+    """SSIMULACRA 2, at most 100: 90 is visually lossless, 70 high, 50 medium and 30 low quality. Needs
+    225x225 pixels, so that all six of its scales are there."""
+    _check(reference, distorted, "SSIMULACRA 2", _SSIMULACRA2_LEAST)
+    package = _package("ssimulacra2", "ssimulacra2")
+    return float(package.compute_ssimulacra2(_as_file(reference), _as_file(distorted)))
+
+
+METRICS: dict[str, Metric] = {
+    "mse": Metric(mse, "MSE", False, worst=float(PEAK**2), best=0.0),
+    "psnr": Metric(psnr, "PSNR", True, worst=0.0, best=math.inf, unit="dB"),
+    "ssim": Metric(ssim, "SSIM", True, worst=-1.0, best=1.0, smallest_side=_SSIM_WINDOW),
+    "ms_ssim": Metric(ms_ssim, "MS-SSIM", True, worst=0.0, best=1.0, smallest_side=_MS_SSIM_LEAST),
+    "ssimulacra2": Metric(
+        ssimulacra2, "SSIMULACRA 2", True, -math.inf, 100.0, smallest_side=_SSIMULACRA2_LEAST
+    ),
+}
+
+
+def _check(reference: Pixels, distorted: Pixels, label: str, smallest_side: int) -> None:
+    for name, picture in (("reference", reference), ("distorted", distorted)):
+        if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3 or picture.size == 0:
+            raise InvalidArgument(
+                f"{label}: {name} is {picture.dtype} {picture.shape}, metrics take uint8 (H, W, 3)"
+            )
+    if reference.shape != distorted.shape:
+        raise InvalidArgument(
+            f"{label}: reference {reference.shape} and distorted {distorted.shape} differ in size"
+        )
+    height, width = reference.shape[:2]
+    if min(height, width) < smallest_side:
+        raise InvalidArgument(
+            f"{label} needs at least {smallest_side}x{smallest_side} pixels, these have {width}x{height}"
+        )
+
+
+def _package(module: str, distribution: str) -> Any:
+    try:
+        return import_module(module)
+    except ImportError as error:
+        raise MissingDependency(
+            f"this metric needs {distribution}, which cannot be imported ({error}):"
+            " pip install 'latentcodec[bench]'"
+        ) from error
+
+
+def _as_file(pixels: Pixels) -> io.BytesIO:
+    """The picture as the file that the package wants to open, in memory."""
+    stream = io.BytesIO()
+    Image.fromarray(pixels).save(stream, "PPM")
+    stream.seek(0)
+    return stream
