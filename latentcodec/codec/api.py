@@ -18,12 +18,12 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from latentcodec.atomic import write_atomically
+from latentcodec.chunks import DEFAULT_LIMITS
 from latentcodec.codec.decoder import decode_file, read
 from latentcodec.codec.encoder import PictureEncoder
 from latentcodec.codec.info import Info, info
 from latentcodec.codec.native import NativeCodec
 from latentcodec.codec.targets import meet_psnr, meet_size
-from latentcodec.chunks import DEFAULT_LIMITS
 from latentcodec.container import Goal, Limits
 from latentcodec.errors import InvalidArgument, UnknownModel
 from latentcodec.image import Picture, from_array, from_pillow, to_pillow
@@ -76,7 +76,8 @@ class Codec:
         for name, value in given.items():
             if not 0 < value < math.inf:
                 raise InvalidArgument(f"{name} {value:g}: it must be a positive number")
-        encoder = PictureEncoder(self._native, _picture(image), strip=strip)
+        picture = _picture(image, self.limits.max_pixels)
+        encoder = PictureEncoder(self._native, picture, strip=strip)
         if not given:
             return encoder.encode(round(quality / 100 * MAX_LEVEL)).data
         if min_psnr is not None:
@@ -127,6 +128,8 @@ class Codec:
         save_picture(picture, dst)
 
     def _decode(self, data: bytes, partial: bool) -> tuple[Picture, object]:
+        if not isinstance(data, bytes | bytearray | memoryview):
+            raise InvalidArgument(f"the data to decode are bytes, not {type(data).__name__}: read the file first")
         file, report = read(bytes(data), self.limits, partial)
         if file.header.model_number not in FILES:
             shipped_weights(file.header.model_number)  # raises, naming what is needed
@@ -138,10 +141,10 @@ def _native(number: int, device: torch.device) -> NativeCodec:
     return NativeCodec(shipped_weights(number), device)
 
 
-def _picture(image: ImageLike | Picture) -> Picture:
+def _picture(image: ImageLike | Picture, max_pixels: int) -> Picture:
     if isinstance(image, Picture):
         return image
-    return from_pillow(image) if isinstance(image, Image.Image) else from_array(image)
+    return from_pillow(image, max_pixels=max_pixels) if isinstance(image, Image.Image) else from_array(image)
 
 
 def encode(

@@ -24,11 +24,10 @@ from latentcodec.image import Picture
 
 @dataclass(frozen=True)
 class Encoded:
-    """A file at one level and the latent plane (C, h, w) int16 that it decodes to."""
+    """A file at one level, and its bytes."""
 
     file: File
     data: bytes
-    plane: Tensor
 
 
 class PictureEncoder:
@@ -46,6 +45,10 @@ class PictureEncoder:
 
     def encode(self, level: int) -> Encoded:
         """Encode at a quality level of 0 to 4000."""
+        return self._encode(level)[0]
+
+    def _encode(self, level: int) -> tuple[Encoded, Tensor]:
+        """The encoding, and the latent plane (C, h, w) int16 that it decodes to."""
         picture, weights = self.picture, self.codec.weights
         header = Header(
             width=picture.width,
@@ -69,16 +72,18 @@ class PictureEncoder:
                 self._alphas[number] = pack_alpha(picture.alpha[box.y0 : box.y1, box.x0 : box.x1])
             tiles.append(Tile(number, coded.digest, self._alphas.get(number), coded.stream))
         file = File(header, tiles, self._profile, self._exif, self._xmp)
-        return Encoded(file, pack(file), plane)
+        return Encoded(file, pack(file)), plane
 
     def attempt(self, level: int, measure: bool) -> Attempt:
         """Encode at a level and measure its size and, if asked, the PSNR of what it decodes to."""
-        encoded = self.encode(level)
-        return Attempt(level, len(encoded.data), self.psnr(encoded) if measure else None, encoded)
+        # A search holds several attempts: none of them keeps its plane, which may be larger than the picture.
+        encoded, plane = self._encode(level)
+        psnr = self._psnr(plane, encoded.file.header) if measure else None
+        return Attempt(level, len(encoded.data), psnr, encoded)
 
-    def psnr(self, encoded: Encoded) -> float:
+    def _psnr(self, plane: Tensor, header: Header) -> float:
         """PSNR in dB of the picture that a decoder gets, over the pixels that are not fully transparent."""
-        decoded = synthesise_picture(self.codec, encoded.plane, encoded.file.header)
+        decoded = synthesise_picture(self.codec, plane, header)
         picture = self.picture
         total, count = 0, 0
         for top in range(0, picture.height, 256):

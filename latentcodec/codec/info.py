@@ -36,9 +36,9 @@ class Info:
     goal: Goal | None
 
 
-def info(source: bytes | str | os.PathLike[str], *, limits: Limits = DEFAULT_LIMITS) -> Info:
+def info(source: bytes | bytearray | memoryview | str | os.PathLike[str], *, limits: Limits = DEFAULT_LIMITS) -> Info:
     """Properties of a file, given its bytes or its path. Raises FormatError, LimitExceeded, OSError."""
-    data = source if isinstance(source, bytes) else Path(source).read_bytes()
+    data = bytes(source) if isinstance(source, bytes | bytearray | memoryview) else Path(source).read_bytes()
     file = unpack(data, limits)
     header = file.header
     return Info(

@@ -20,6 +20,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from latentcodec.errors import ChecksumMismatch
+from latentcodec.nn.device import full_precision
 from latentcodec.nn.entropy_model import FRACTION, STEPS, HyperAnalysis, take_step, to_cells
 from latentcodec.rans import Decoder, Encoder
 from latentcodec.weights.native import NativeWeights
@@ -60,21 +61,20 @@ class NativeCodec:
         weights.load_into(hyper, "hyper_analysis.")
         self.hyper_analysis = hyper.eval().requires_grad_(False).to(device)
 
-    @torch.inference_mode()
     def analyse(self, pixels: Pixels, level: int) -> Tensor:
         """Pixels (H, W, 3), sides multiples of 8 -> y (C, H/8, W/8) float."""
-        x = torch.from_numpy(np.ascontiguousarray(pixels)).to(self.device).permute(2, 0, 1)[None].float() / 255
-        with torch.autocast(self.device.type, enabled=False):
-            y: Tensor = self.analysis(x, self._level(level))[0]
+        with full_precision(self.device):
+            x = torch.from_numpy(np.ascontiguousarray(pixels)).to(self.device).permute(2, 0, 1)[None].float() / 255
+            # Channels last is a fifth faster on CPUs.
+            y: Tensor = self.analysis(x.contiguous(memory_format=torch.channels_last), self._level(level))[0]
         return y
 
-    @torch.inference_mode()
     def synthesise(self, latents: Tensor, level: int) -> Pixels:
         """y^ (C, h, w) int32 in sixteenths -> pixels (8h, 8w, 3)."""
-        with torch.autocast(self.device.type, enabled=False):
-            y = latents.to(self.device).float()[None] / FRACTION
-            x = self.synthesis(y, self._level(level))[0]
-        pixels: Pixels = x.mul_(255).round_().clamp_(0, 255).to(torch.uint8).permute(1, 2, 0).contiguous().cpu().numpy()
+        with full_precision(self.device):
+            y = (latents.to(self.device).float()[None] / FRACTION).contiguous(memory_format=torch.channels_last)
+            x = self.synthesis(y, self._level(level))[0].mul_(255).round_().clamp_(0, 255).to(torch.uint8)
+        pixels: Pixels = x.permute(1, 2, 0).contiguous().cpu().numpy()
         return pixels
 
     @torch.inference_mode()
@@ -82,7 +82,7 @@ class NativeCodec:
         """Quantise and code y (C, h, w)."""
         _, height, width = y.shape
         padded = F.pad(y, (0, -width % 4, 0, -height % 4))
-        with torch.autocast(self.device.type, enabled=False):
+        with full_precision(self.device):
             z = self.hyper_analysis(padded[None], self._level(level))[0]
         z = z.round().clamp(-HYPER_LIMIT, HYPER_LIMIT).to(torch.int32)
         encoder, digest = Encoder(self.tables), 0
@@ -99,8 +99,8 @@ class NativeCodec:
         targets = step_targets(padded)
 
         def code(step: int, means: Tensor, rows: Tensor) -> Tensor:
-            residual = (targets[step] - means / FRACTION).round().clamp(-RESIDUAL_LIMIT, RESIDUAL_LIMIT)
             coded = rows > 0
+            residual = (targets[step] - means.float() / FRACTION).round().clamp(-RESIDUAL_LIMIT, RESIDUAL_LIMIT)
             residual = residual.to(torch.int32) * coded
             put(residual[coded], rows[coded])
             return residual
@@ -144,7 +144,7 @@ class NativeCodec:
         return DecodedTile(latents, True)
 
     def _level(self, level: int) -> Tensor:
-        return torch.tensor([float(level)], device=self.device)
+        return torch.tensor([level], dtype=torch.float32, device=self.device)
 
 
 def step_targets(y: Tensor) -> list[Tensor]:

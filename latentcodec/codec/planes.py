@@ -61,4 +61,5 @@ def synthesise_tile(latents: Tensor, box: Box, halo: int, synthesise: Callable[[
 
 def empty_plane(channels: int, width: int, height: int) -> Tensor:
     """The latent plane of a picture of width x height pixels: (C, H/8, W/8) int16, zeros."""
-    return torch.zeros((channels, -(-height // PATCH), -(-width // PATCH)), dtype=torch.int16)
+    # numpy's zeros, unlike PyTorch's, take memory only where they are written to.
+    return torch.from_numpy(np.zeros((channels, -(-height // PATCH), -(-width // PATCH)), np.int16))

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 CLOSE_SIZE = 0.995  # a size of this share of the target or more ends the search
 CLOSE_PSNR = 0.02  # dB
-MAX_ATTEMPTS = 24
+MAX_ATTEMPTS = 40  # every third halves the 4000 levels, so 36 always reach neighbours
 
 
 @dataclass(frozen=True)

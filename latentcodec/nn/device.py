@@ -1,6 +1,15 @@
-"""Choice of device: "auto" takes CUDA, then CPU."""
+"""Choice of device, and the settings that the networks run under.
+
+    "auto" ─► CUDA if there is any, else CPU
+    with full_precision(device): ...     float32 means float32 in here, whatever the caller has set
+"""
 
 from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from threading import Lock
+from typing import Any
 
 import torch
 
@@ -18,5 +27,68 @@ def choose_device(name: str) -> torch.device:
     if device.type not in ("cpu", "cuda"):
         raise InvalidArgument(f"device {name!r}: this version runs on cpu and cuda")
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise InvalidArgument(f"device {name!r}: {torch.cuda.device_count()} CUDA devices are there; use cpu")
+        raise InvalidArgument(
+            f"device {name!r}: {torch.cuda.device_count()} CUDA devices are there; use cpu"
+        )
     return device
+
+
+# Where PyTorch 2.9 and newer keep the precision of float32 products and convolutions.
+_BACKENDS: list[Any] = [
+    backend
+    for backend in (
+        torch.backends.cuda.matmul,
+        *(getattr(torch.backends.cudnn, name, None) for name in ("conv", "rnn")),
+        *(getattr(torch.backends.mkldnn, name, None) for name in ("conv", "matmul")),
+    )
+    if hasattr(backend, "fp32_precision")
+]
+
+# The settings are the process's, not a thread's: the first to enter saves them, the last to leave restores them.
+_guard = Lock()
+_inside = 0
+_restore: Callable[[], None]
+
+
+@contextmanager
+def full_precision(device: torch.device) -> Iterator[None]:
+    """No autocast, no TF32 or bfloat16 inside float32 products, no gradients; the caller's settings come back."""
+    global _inside, _restore
+    with _guard:
+        if _inside == 0:
+            _restore = _demand_float32()
+        _inside += 1
+    try:
+        with torch.autocast(device.type, enabled=False), torch.inference_mode():
+            yield
+    finally:
+        with _guard:
+            _inside -= 1
+            if _inside == 0:
+                _restore()
+
+
+def _demand_float32() -> Callable[[], None]:
+    """Set all precisions to float32; the function that is returned undoes it."""
+    products: str | None = None
+    convolutions: bool | None = None
+    newer = [(backend, backend.fp32_precision) for backend in _BACKENDS]
+    with suppress(RuntimeError):  # reading the older settings is an error where the newer ones were used
+        products = torch.get_float32_matmul_precision()
+    with suppress(RuntimeError):
+        convolutions = torch.backends.cudnn.allow_tf32
+
+    def restore() -> None:
+        if products is not None:
+            torch.set_float32_matmul_precision(products)
+        if convolutions is not None:
+            torch.backends.cudnn.allow_tf32 = convolutions
+        for backend, precision in newer:
+            if backend.fp32_precision != precision:
+                backend.fp32_precision = precision
+
+    torch.set_float32_matmul_precision("highest")
+    torch.backends.cudnn.allow_tf32 = False
+    for backend in _BACKENDS:
+        backend.fp32_precision = "ieee"
+    return restore

@@ -176,10 +176,24 @@ class TrainableEntropyModel(nn.Module):
         rows = (log_gain + spread.log() - math.log(SMALLEST_SCALE)) / math.log(2) * ROWS_PER_OCTAVE
         self.row_offset.copy_(rows.clamp(0, ROWS - 1) / ROW_UNIT)
 
-    def bits(self, residual: Tensor, row: Tensor) -> Tensor:
-        """-log2 of the probability of a unit interval around `residual` (any real) under fractional row numbers."""
+    def relaxed_bits(self, residual: Tensor, row: Tensor) -> Tensor:
+        """The code length of the rounded residual, with gradients for training.
+
+        The distributions (row, mixture) learn from the real symbols; the residual gets the gradient of the usual
+        relaxation, the code length of itself plus uniform noise, which at scales far below a step would overstate
+        the rate of symbols that are surely zero.
+        """
+        exact = self.bits(torch.floor(residual + 0.5).detach(), row)
+        noisy = self.bits(residual + torch.rand_like(residual) - 0.5, row.detach(), fixed=True)
+        return exact + noisy - noisy.detach()
+
+    def bits(self, residual: Tensor, row: Tensor, *, fixed: bool = False) -> Tensor:
+        """-log2 of the probability of a unit interval around `residual` (any real) under fractional row numbers.
+
+        fixed: the mixture gets no gradient.
+        """
         deviation = SMALLEST_SCALE * torch.exp2(_lower_bound(row.clamp(max=ROWS - 1), 0.0) / ROWS_PER_OCTAVE)
-        weight, core, tail = self.mixture()
+        weight, core, tail = (v.detach() if fixed else v for v in self.mixture())
         magnitude = residual.abs()
         inverse = 1 / (deviation * math.sqrt(2))
         upper, lower = (0.5 - magnitude) * inverse, (-0.5 - magnitude) * inverse
@@ -190,12 +204,12 @@ class TrainableEntropyModel(nn.Module):
     def forward(self, y: Tensor, level: Tensor, noise: bool = True) -> tuple[Tensor, Tensor, Tensor]:
         """y (B, C, H, W) with H, W multiples of 4; level (B,).
 
-        noise=True gives the training relaxation (rates of y plus uniform noise); False the rates of the real symbols.
+        noise=True gives rates with the gradients of training (relaxed_bits); False the rates that a file would have.
         """
         layers: Mapping[str, Layer] = dict(self.layers.items())  # type: ignore[arg-type]
         z = self.analysis(y, level)
         hyper_row = ROW_UNIT * interpolate_knots(self.hyper_row, level).expand_as(z)
-        bits_z = self.bits(z + torch.rand_like(z) - 0.5 if noise else torch.floor(z + 0.5), hyper_row)
+        bits_z = self.relaxed_bits(z, hyper_row) if noise else self.bits(torch.floor(z + 0.5), hyper_row)
         features = hyper_synthesis(layers, round_half_up(z), level)
         cells = to_cells(y)
         offset = ROW_UNIT * interpolate_knots(self.row_offset[:, channel_order(self.config.latents)], level)
@@ -209,9 +223,10 @@ class TrainableEntropyModel(nn.Module):
             latent = mean + FRACTION * rounded
             # Where nothing is coded the latent is its mean, but the gradient still reaches y.
             latent = latent + FRACTION * (target - target.detach()) * (row < 0.5)
-            shown = residual + torch.rand_like(residual) - 0.5 if noise else rounded
-            cost = self.bits(shown, row if noise else torch.floor(row + 0.5))
-            bits_y.append(cost if noise else cost * (row >= 0.5))
+            if noise:
+                bits_y.append(self.relaxed_bits(residual, row))
+            else:
+                bits_y.append(self.bits(rounded, torch.floor(row + 0.5)) * (row >= 0.5))
             parts.append(latent / FRACTION)
             # Each position of each group is coded in one step only, so a step's context is its own block.
             context.append(log_context(latent.clamp(-MEAN_LIMIT, MEAN_LIMIT)))

@@ -12,6 +12,7 @@ with; `TrainableIntegerConv` computes the same values during training, with stra
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,6 +27,7 @@ ACTIVATION_LIMIT = 127
 WEIGHT_LIMIT = 127
 ACTIVATION_BITS = 4  # fractional bits of an activation
 ACCUMULATOR_LIMIT = 1 << 23
+INTEGERS = (torch.int8, torch.int16, torch.int32, torch.int64)
 
 
 class _RoundHalfUp(torch.autograd.Function):
@@ -59,8 +61,9 @@ class _FloorEighth(torch.autograd.Function):
 
 
 def leaky_clamp(x: Tensor) -> Tensor:
-    """The nonlinearity: max(x, floor(x / 8)) clamped to -127..127; integers to integers."""
-    return clamp(torch.maximum(x, _FloorEighth.apply(x)))  # type: ignore[no-untyped-call]
+    """The nonlinearity: max(x, floor(x / 8)) clamped to -127..127; integers to integers, of any dtype."""
+    eighth = _FloorEighth.apply(x) if x.is_floating_point() else x >> 3  # type: ignore[no-untyped-call]
+    return clamp(torch.maximum(x, eighth))
 
 
 def clamp(x: Tensor) -> Tensor:
@@ -88,8 +91,11 @@ class IntegerLayer:
 
     def validate(self, name: str) -> None:
         """Raise InvalidWeights unless all values are in range and the 2^23 bound is proved."""
-        out = self.weight.shape[0]
-        if self.weight.ndim != 4 or self.bias.shape != (KNOTS, out) or self.shift.shape != (out,):
+        for what, tensor in (("weight", self.weight), ("bias", self.bias), ("shift", self.shift)):
+            if tensor.dtype not in INTEGERS or tensor.numel() == 0:
+                raise InvalidWeights(f"{name}: {what} holds {tensor.numel()} values of {tensor.dtype}, not integers")
+        out = self.weight.shape[0] if self.weight.ndim == 4 else None
+        if self.bias.shape != (KNOTS, out) or self.shift.shape != (out,):
             raise InvalidWeights(
                 f"{name}: weight {tuple(self.weight.shape)}, bias {tuple(self.bias.shape)} and shift "
                 f"{tuple(self.shift.shape)} do not fit together"
@@ -150,7 +156,7 @@ class TrainableIntegerConv(nn.Module):
         scale = torch.exp2(self.exponents())
         weight = round_half_up(self.conv.weight * scale[:, None, None, None])
         weight = weight.clamp(-WEIGHT_LIMIT, WEIGHT_LIMIT)
-        with torch.autocast(x.device.type, enabled=False) if self.exact else torch.enable_grad():
+        with torch.autocast(x.device.type, enabled=False) if self.exact else nullcontext():
             accumulator = F.conv2d(x, weight, padding=self.conv.padding).float()
         scale = scale[None, :, None, None]
         bias = round_half_up(interpolate_knots(self.bias, level) * (scale * 2**ACTIVATION_BITS))

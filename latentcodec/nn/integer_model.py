@@ -4,13 +4,13 @@
 
 `code` is the only difference between the two directions: an encoder quantises its latents around the means
 and returns the residuals, a decoder reads them from the stream. Everything here is integers below 2^23 in
-float32, or int64; the caller's autocast and matrix-product settings are switched off and restored.
+float32, or int64; the caller's autocast and matrix-product settings are switched off and restored
+(latentcodec.nn.device.full_precision).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from latentcodec.errors import InvalidWeights
+from latentcodec.nn.device import full_precision
 from latentcodec.nn.entropy_model import (
     FRACTION,
     MEAN_LIMIT,
@@ -32,27 +33,13 @@ from latentcodec.nn.entropy_model import (
     put_step,
     take_step,
 )
-from latentcodec.nn.integer import ACTIVATION_LIMIT, IntegerLayer, interpolate_integers
+from latentcodec.nn.integer import ACTIVATION_LIMIT, INTEGERS, IntegerLayer, interpolate_integers
+from latentcodec.nn.layers import KNOTS
 
 STRIP_POSITIONS = 1024  # of a neighbourhood matrix
 
 # Rows (rows, residual limit) of one step -> residuals, all flat int32 arrays of the positions that are coded.
 Code = Callable[[int, Tensor, Tensor], Tensor]
-
-
-@contextmanager
-def exact_arithmetic(device: torch.device) -> Iterator[None]:
-    """No autocast, no reduced-precision matrix products, no gradients; the caller's settings come back."""
-    precision = torch.get_float32_matmul_precision()
-    tf32 = torch.backends.cuda.matmul.allow_tf32
-    torch.set_float32_matmul_precision("highest")
-    try:
-        with torch.autocast(device.type, enabled=False), torch.inference_mode():
-            yield
-    finally:
-        torch.set_float32_matmul_precision(precision)
-        if torch.backends.cuda.matmul.allow_tf32 != tf32:
-            torch.backends.cuda.matmul.allow_tf32 = tf32
 
 
 @dataclass(frozen=True)
@@ -71,7 +58,7 @@ class RunnableLayer:
         return cls(
             layer.weight.flatten(1).to(device=device, dtype=dtype),
             layer.bias.long().to(device),
-            torch.exp2(-shift.float()),
+            1 / (torch.ones_like(shift) << shift).float(),  # exact on every device, which exp2 need not be
             shift,
             layer.weight.shape[-1],
         )
@@ -122,13 +109,28 @@ class IntegerModel:
     ) -> None:
         shapes = layer_shapes(config)
         if set(shapes) != set(layers):
-            raise InvalidWeights(f"integer layers: missing {set(shapes) - set(layers)}, unexpected {set(layers) - set(shapes)}")
+            raise InvalidWeights(
+                f"integer layers: missing {set(shapes) - set(layers)}, unexpected {set(layers) - set(shapes)}"
+            )
         for name, (inputs, outputs, kernel, gain) in shapes.items():
-            if layers[name].weight.shape != (outputs, inputs, kernel, kernel) or layers[name].gain != gain:
-                raise InvalidWeights(f"{name}: weight {tuple(layers[name].weight.shape)} is not {(outputs, inputs, kernel, kernel)}")
-            layers[name].validate(name)
-        if log_table.shape != (MEAN_LIMIT + 1,) or int(log_table.max()) > ACTIVATION_LIMIT or int(log_table.min()) < 0:
-            raise InvalidWeights(f"log_table: needs {MEAN_LIMIT + 1} entries of 0..{ACTIVATION_LIMIT}")
+            layer = layers[name]
+            if layer.weight.shape != (outputs, inputs, kernel, kernel) or layer.gain != gain:
+                raise InvalidWeights(
+                    f"{name}: weight {tuple(layer.weight.shape)} and gain {layer.gain} are not "
+                    f"{(outputs, inputs, kernel, kernel)} and {gain}"
+                )
+            layer.validate(name)
+        for name, table, shape in (
+            ("row_offset", row_offset, (KNOTS, config.latents)),
+            ("hyper_row", hyper_row, (KNOTS, config.hyper)),
+            ("log_table", log_table, (MEAN_LIMIT + 1,)),
+        ):
+            if table.shape != shape or table.dtype not in INTEGERS:
+                raise InvalidWeights(f"{name}: {table.dtype} {tuple(table.shape)}, not integers {shape}")
+        if int(log_table.max()) > ACTIVATION_LIMIT or int(log_table.min()) < 0:
+            raise InvalidWeights(
+                f"log_table: {int(log_table.min())}..{int(log_table.max())} is outside 0..{ACTIVATION_LIMIT}"
+            )
         self.config, self.device, self.dtype = config, device, dtype
         self.layers = {name: RunnableLayer.prepare(layer, device, dtype) for name, layer in layers.items()}
         order = channel_order(config.latents)
@@ -152,7 +154,7 @@ class IntegerModel:
         sixteenths and rows 0..ROWS-1 (row 0: residual surely zero; also where the plane has no such position), and
         returns the residuals. Returns y^ (C, height, width) int32, in sixteenths, within +-MEAN_LIMIT.
         """
-        with exact_arithmetic(self.device):
+        with full_precision(self.device):
             hyper = z.to(device=self.device, dtype=self.dtype)[None]
             features = hyper_synthesis(self.layers, hyper, level)  # type: ignore[arg-type]
             _, _, rows_of_cells, columns_of_cells = features.shape

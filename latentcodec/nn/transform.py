@@ -1,16 +1,16 @@
 """Native analysis and synthesis transforms: a learned block transform plus a convolutional residual.
 
     picture (B,3,H,W) in 0..1
-        ├─► 8x8 block transform (opponent colour, 64+24+24 coefficients) ────────────┐
+        ├─► 8x8 block transform (opponent colour, 64+24+24 coefficients) ─► lapping ─┐
         └─► unshuffle 4 ─► conv ─► block ─► unshuffle 2 ─► 1x1 ─► blocks ─► conv ─► + ─► x gain(level) ─► y
                                                                                       (B,112,H/8,W/8)
-    y^ ─┬─► / gain(level) ─► inverse block transform ────────────────────────────────┐
+    y^ ─┬─► / gain(level) ─► lapping ─► inverse block transform ─────────────────────┐
         └─► signed log ─► conv ─► blocks ─► 1x1 ─► shuffle 2 ─► block ─► conv ─► x scale(level) ─► shuffle 4 ─► +
                                                                                       (B,3,H,W)
 
 Both residual branches end in a layer that starts at zero, so training starts at the quality of a good
 block transform. There is no normalisation over positions and every convolution is 3x3 with zero padding:
-the receptive field is finite (SYNTHESIS_HALO, ANALYSIS_HALO latents), and a tile with that halo decodes to
+the receptive field is finite (TransformConfig.synthesis_halo, analysis_halo), and a tile with that halo decodes to
 what the whole picture decodes to. Gains: Cui et al., "Asymmetric gained deep image compression" (2021).
 """
 
@@ -33,6 +33,7 @@ from latentcodec.nn.layers import (
 )
 
 PATCH = 8
+LAPPING_UNIT = 0.2  # kernel values per unit of the trained parameters, so that the optimiser's steps suit them
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,12 +93,34 @@ def linear_channels(x: Tensor, matrix: Tensor) -> Tensor:
         return F.conv2d(x.float(), matrix.float()[:, :, None, None])
 
 
+class Lapping(nn.Module):
+    """x + a 3x3 convolution within each colour plane, zero at the start: makes the block transform a lapped one.
+
+    (B, luma + 2 chroma, h, w) -> the same, linear, in float32 even under autocast: at high rates the convolutional
+    branches, which see latents through a logarithm, are not precise enough for this.
+    """
+
+    def __init__(self, luma: int, chroma: int) -> None:
+        super().__init__()
+        self.planes = nn.ParameterList(torch.zeros(n, n, 3, 3) for n in (luma, chroma, chroma))
+
+    def forward(self, x: Tensor) -> Tensor:
+        with torch.autocast(x.device.type, enabled=False):
+            parts = x.split([len(kernel) for kernel in self.planes], 1)
+            lapped = [
+                F.conv2d(part, LAPPING_UNIT * kernel, padding=1)
+                for part, kernel in zip(parts, self.planes, strict=True)
+            ]
+            return x + torch.cat(lapped, 1)
+
+
 class Analysis(nn.Module):
     """g_a: picture (B,3,H,W) float in 0..1, H and W multiples of 8 -> y (B,C,H/8,W/8)."""
 
     def __init__(self, config: TransformConfig) -> None:
         super().__init__()
         self.skip = nn.Parameter(block_transform(config.luma, config.chroma))
+        self.lapping = Lapping(config.luma, config.chroma)
         self.log_gain = nn.Parameter(initial_log_gain(config.latents))
         self.conv_in = nn.Conv2d(48, config.fine, 3, padding=1)
         self.fine = ResidualBlock(config.fine)
@@ -112,7 +135,7 @@ class Analysis(nn.Module):
     def forward(self, x: Tensor, level: Tensor) -> Tensor:
         """level: (B,) float, 0 to 4000."""
         x = x - 0.5
-        skip = linear_channels(F.pixel_unshuffle(x, PATCH), self.skip)
+        skip = self.lapping(linear_channels(F.pixel_unshuffle(x, PATCH), self.skip))
         h = self.fine(self.conv_in(4 * F.pixel_unshuffle(x, 4)), level)
         h = self.down(F.pixel_unshuffle(h, 2))
         for block in self.blocks:
@@ -127,6 +150,7 @@ class Synthesis(nn.Module):
     def __init__(self, config: TransformConfig) -> None:
         super().__init__()
         self.skip = nn.Parameter(block_transform(config.luma, config.chroma))
+        self.lapping = Lapping(config.luma, config.chroma)
         self.log_gain = nn.Parameter(initial_log_gain(config.latents))
         self.log_scale = nn.Parameter(-initial_log_gain(48))
         self.conv_in = nn.Conv2d(config.latents, config.coarse, 3, padding=1)
@@ -140,7 +164,7 @@ class Synthesis(nn.Module):
     def forward(self, y: Tensor, level: Tensor) -> Tensor:
         """level: (B,) float, 0 to 4000."""
         coefficients = y * (-interpolate_knots(self.log_gain, level)).exp()
-        skip = F.pixel_shuffle(linear_channels(coefficients, self.skip.t()), PATCH)
+        skip = F.pixel_shuffle(linear_channels(self.lapping(coefficients), self.skip.t()), PATCH)
         h = self.conv_in(signed_log(y))
         for block in self.blocks:
             h = block(h, level)

@@ -2,7 +2,7 @@
 
     native-1.safetensors
         metadata      model number, configuration, model card (JSON)
-        analysis.*, synthesis.*, hyper_analysis.*    float16 (block transforms and gains float32)
+        analysis.*, synthesis.*, hyper_analysis.*    float16 (gains float32)
         integer.*     layers (int8 weights, int32 biases, int8 shifts), row offsets, tables: all that determines symbols
 
     hash A = SHA-256 over the integer tensors; hash B = over the synthesis tensors; four bytes of each stand in a file.
@@ -27,7 +27,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from latentcodec.errors import InvalidWeights, UnknownModel, WeightsMismatch
-from latentcodec.nn.entropy_model import layer_shapes
+from latentcodec.nn.entropy_model import ROWS, layer_shapes
 from latentcodec.nn.integer import IntegerLayer
 from latentcodec.nn.integer_model import IntegerModel
 from latentcodec.nn.native import NativeConfig
@@ -57,12 +57,21 @@ class NativeWeights:
         """Hash B: four bytes over the synthesis transform."""
         return _digest(self.tensors, "synthesis.")
 
+    def tensor(self, name: str) -> Tensor:
+        """A tensor by its name. Raises InvalidWeights where there is none."""
+        if name not in self.tensors:
+            raise InvalidWeights(f"{name}: the weights file has no such tensor")
+        return self.tensors[name]
+
     def tables(self) -> Tables:
         """The rANS tables."""
-        sizes = self.tensors["integer.row_sizes"].numpy()
-        frequencies = self.tensors["integer.frequencies"].numpy().astype(np.int64) + 1
-        if sizes.min() < 1 or sizes.sum() != frequencies.size:
-            raise InvalidWeights(f"tables: rows of {sizes.sum()} entries, but {frequencies.size} frequencies")
+        sizes = self.tensor("integer.row_sizes").numpy()
+        frequencies = self.tensor("integer.frequencies").numpy().astype(np.int64) + 1
+        if sizes.shape != (ROWS,) or sizes[0] != 1 or sizes[1:].min() < 2 or sizes.sum() != frequencies.size:
+            raise InvalidWeights(
+                f"tables: {sizes.size} rows of {sizes.sum()} entries and {frequencies.size} frequencies, "
+                f"not {ROWS} rows of which the first alone has one entry"
+            )
         cumulative = np.full((sizes.size, sizes.max() + 1), 1 << 16, np.int32)
         for row, own in enumerate(np.split(frequencies, np.cumsum(sizes)[:-1])):
             cumulative[row, : own.size + 1] = np.concatenate([[0], np.cumsum(own)])
@@ -73,32 +82,30 @@ class NativeWeights:
 
     def layers(self) -> dict[str, IntegerLayer]:
         """The integer layers."""
-        t = self.tensors
         return {
             name: IntegerLayer(
-                t[f"integer.{name}.weight"], t[f"integer.{name}.bias"], t[f"integer.{name}.shift"], gain
+                *(self.tensor(f"integer.{name}.{part}") for part in ("weight", "bias", "shift")), gain=gain
             )
             for name, (_, _, _, gain) in layer_shapes(self.config.entropy).items()
         }
 
     def integer_model(self, device: torch.device, dtype: torch.dtype = torch.float32) -> IntegerModel:
         """The integer networks on a device. Raises InvalidWeights where a bound does not hold."""
-        t = self.tensors
         return IntegerModel(
             self.config.entropy,
             self.layers(),
-            t["integer.row_offset"],
-            t["integer.hyper_row"],
-            t["integer.log_table"],
+            self.tensor("integer.row_offset"),
+            self.tensor("integer.hyper_row"),
+            self.tensor("integer.log_table"),
             device,
             dtype,
         )
 
     def load_into(self, module: torch.nn.Module, prefix: str) -> None:
-        """Copy the tensors below `prefix` into a module, strictly."""
+        """Copy the tensors below `prefix` into a module, strictly, and make it float32 whatever the default is."""
         state = {k.removeprefix(prefix): v.float() for k, v in self.tensors.items() if k.startswith(prefix)}
         try:
-            module.load_state_dict(state, strict=True)
+            module.float().load_state_dict(state, strict=True)
         except RuntimeError as error:
             raise InvalidWeights(f"{prefix[:-1]}: {error}") from error
 
@@ -106,13 +113,13 @@ class NativeWeights:
         """The synthesis transform, ready to run."""
         module = Synthesis(self.config.transform)
         self.load_into(module, "synthesis.")
-        return module.eval().requires_grad_(False).to(device)
+        return module.eval().requires_grad_(False).to(device, memory_format=torch.channels_last)
 
     def analysis(self, device: torch.device) -> Analysis:
         """The analysis transform, ready to run."""
         module = Analysis(self.config.transform)
         self.load_into(module, "analysis.")
-        return module.eval().requires_grad_(False).to(device)
+        return module.eval().requires_grad_(False).to(device, memory_format=torch.channels_last)
 
 
 def _digest(tensors: Mapping[str, Tensor], prefix: str) -> bytes:
@@ -139,7 +146,7 @@ def read_weights(path: Path) -> NativeWeights:
         )
     except FileNotFoundError as error:
         raise InvalidWeights(f"{path}: no such weights file") from error
-    except (SafetensorError, KeyError, ValueError, TypeError) as error:
+    except (OSError, SafetensorError, KeyError, ValueError, TypeError) as error:
         raise InvalidWeights(f"{path}: not a native model's weights file ({error})") from error
 
 

@@ -1,0 +1,113 @@
+"""What many tests share: the shipped model, loaded once, and small pictures of many kinds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import torch
+from PIL import Image
+
+from latentcodec.codec import encoder
+from latentcodec.codec.api import Codec
+from latentcodec.codec.native import NativeCodec
+from latentcodec.container import File
+from latentcodec.image import Picture
+from latentcodec.nn.entropy_model import EntropyConfig
+from latentcodec.nn.layers import MAX_LEVEL
+from latentcodec.nn.native import NativeConfig, NativeModel
+from latentcodec.nn.transform import TransformConfig
+from latentcodec.training.data import batch
+from latentcodec.training.losses import rate_distortion_loss
+from latentcodec.training.optimiser import Optimiser
+from latentcodec.weights.native import NativeWeights, shipped_weights
+
+Pixels = npt.NDArray[np.uint8]
+SAMPLES = Path(__file__).resolve().parents[1] / "samples"
+
+
+def photograph(name: str = "astronaut", width: int = 0, height: int = 0, left: int = 96, top: int = 0) -> Pixels:
+    """A sample photograph as uint8 (H, W, 3), or a piece of it."""
+    with Image.open(SAMPLES / f"{name}.png") as image:
+        pixels = np.array(image.convert("RGB"))
+    return pixels if not width else pixels[top : top + height, left : left + width].copy()
+
+
+def psnr(reference: Pixels, distorted: Pixels) -> float:
+    """dB over all samples."""
+    error = np.mean((reference.astype(float) - distorted.astype(float)) ** 2)
+    return float(10 * np.log10(255**2 / error)) if error else float("inf")
+
+
+def largest_difference(a: Pixels, b: Pixels) -> int:
+    """The largest difference of two pictures, in levels of 255."""
+    return int(np.abs(a.astype(int) - b.astype(int)).max())
+
+
+@pytest.fixture(scope="session")
+def weights() -> NativeWeights:
+    """The shipped weights."""
+    return shipped_weights()
+
+
+@pytest.fixture(scope="session")
+def codec() -> Codec:
+    """The public codec on the CPU, its model loaded."""
+    return Codec(device="cpu")
+
+
+@pytest.fixture(scope="session")
+def native(codec: Codec) -> NativeCodec:
+    """The native model behind it, at work on tiles."""
+    return codec._native
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """PyTorch on one thread, for tests that compare floats bit for bit."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def tiny_config() -> NativeConfig:
+    """A native model that trains in seconds; every part of it there, none of it wide."""
+    return NativeConfig(
+        transform=TransformConfig(
+            luma=24, chroma=8, fine=16, coarse=24, analysis_coarse=16, analysis_blocks=1, synthesis_blocks=1
+        ),
+        entropy=EntropyConfig(
+            latents=40, hyper=8, hyper_hidden=24, features=16, context=32, analysis=16
+        ),
+    )
+
+
+@pytest.fixture(scope="session")
+def tiny_model() -> NativeModel:
+    """A tiny model that was trained for some steps, so that means, rows and contexts are those of a real one."""
+    torch.manual_seed(3)
+    model = NativeModel(tiny_config())
+    pictures = [photograph("astronaut"), photograph("coffee"), photograph("chelsea")]
+    model.calibrate(batch(pictures, 1, 1 << 20, 16, 128))
+    optimiser = Optimiser(model.named_parameters())
+    for step in range(40):
+        torch.manual_seed(step)
+        x, level = batch(pictures, 1, step, 2, 128), torch.rand(2) * MAX_LEVEL
+        loss, _ = rate_distortion_loss(x, *model(x, level), level)
+        loss.backward()  # type: ignore[no-untyped-call]
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 200.0)
+        optimiser.step(2e-3)
+    return model.eval().requires_grad_(False)
+
+
+def retiled(
+    codec: NativeCodec, picture: Picture, tile_size: int, level: int, monkeypatch: pytest.MonkeyPatch
+) -> File:
+    """A file of a small picture in small tiles, which a writer makes of large pictures only."""
+    with monkeypatch.context() as patch:
+        patch.setattr(encoder, "default_tile_size", lambda width, height: tile_size)
+        return encoder.PictureEncoder(codec, picture).encode(level).file
