@@ -39,12 +39,23 @@ def is_held_out(path: Path) -> bool:
     return hashlib.sha256(path.name.encode()).digest()[0] * 100 // 256 < HELD_OUT_PERCENT
 
 
+def unreadable(path: Path, error: Exception) -> TrainingError:
+    """The error for a file that is no picture, or a damaged one."""
+    return TrainingError(f"{path}: not a readable picture ({error}); take it out of the folder")
+
+
 def load_pictures(paths: list[Path], smallest: int = 128) -> list[Pixels]:
-    """Decode pictures to uint8 (H, W, 3), leaving out those with a side under `smallest`."""
+    """Decode pictures to uint8 (H, W, 3), leaving out those with a side under `smallest`.
+
+    Raises TrainingError naming a file that is no picture, or where no picture is large enough.
+    """
 
     def load(path: Path) -> Pixels:
-        with Image.open(path) as image:
-            return np.asarray(image.convert("RGB"))
+        try:
+            with Image.open(path) as image:
+                return np.asarray(image.convert("RGB"))
+        except Exception as error:  # Pillow's decoders raise almost anything on damaged data
+            raise unreadable(path, error) from error
 
     with ThreadPoolExecutor(2) as pool:
         pictures = list(pool.map(load, paths))

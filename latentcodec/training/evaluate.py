@@ -1,6 +1,6 @@
 """Rate and distortion of a model in training form, from the code lengths of its real symbols.
 
-    pictures ─► model(noise=False) at each quality ─► rows of (quality, bpp, PSNR, MS-SSIM), means over pictures
+pictures ─► model(noise=False) at each quality ─► rows of (quality, bpp, PSNR, MS-SSIM), means over pictures
 
 Real files come out a little larger (headers, lanes, 16-bit tables): benchmarks/ measures those.
 """
@@ -16,11 +16,14 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from latentcodec.errors import TrainingError
 from latentcodec.nn.layers import MAX_LEVEL
 from latentcodec.nn.native import NativeModel
+from latentcodec.training.data import unreadable
 from latentcodec.training.losses import ms_ssim
 
 QUALITIES = (0.0, 20.0, 40.0, 60.0, 80.0, 100.0)
+SMALLEST = 192  # pixels: a multiple of 32 that leaves all five scales of MS-SSIM their window
 
 
 @dataclass(frozen=True)
@@ -33,14 +36,32 @@ class Point:
     ms_ssim: float
 
 
+def check_pictures(paths: list[Path]) -> None:
+    """Raise TrainingError, naming the file, unless all are pictures that can be evaluated."""
+    for path in paths:
+        try:
+            with Image.open(path) as image:
+                width, height = image.size
+        except Exception as error:  # Pillow raises almost anything on damaged headers
+            raise unreadable(path, error) from error
+        if min(width, height) < SMALLEST:
+            raise TrainingError(
+                f"{path}: {width}x{height} pixels, but evaluation needs {SMALLEST} a side; "
+                "take it out of the folder"
+            )
+
+
 def load(path: Path) -> Tensor:
     """A picture (1, 3, H, W) in 0..1, cut at the centre to sides that are multiples of 32."""
-    with Image.open(path) as image:
-        pixels = np.asarray(image.convert("RGB"))
+    try:
+        with Image.open(path) as image:
+            pixels = np.asarray(image.convert("RGB"))
+    except Exception as error:  # ... and on damaged data
+        raise unreadable(path, error) from error
     height, width = (side // 32 * 32 for side in pixels.shape[:2])
     top, left = (pixels.shape[0] - height) // 2, (pixels.shape[1] - width) // 2
     pixels = pixels[top : top + height, left : left + width]
-    return torch.from_numpy(np.ascontiguousarray(pixels)).permute(2, 0, 1)[None].float() / 255
+    return torch.from_numpy(pixels.copy()).permute(2, 0, 1)[None].float() / 255
 
 
 @torch.no_grad()
@@ -50,7 +71,8 @@ def evaluate(
     qualities: tuple[float, ...] = QUALITIES,
     progress: Callable[[int, int], None] | None = None,
 ) -> list[Point]:
-    """A rate-distortion curve over pictures of at least 176 pixels a side."""
+    """A rate-distortion curve over pictures of at least SMALLEST pixels a side. Raises TrainingError."""
+    check_pictures(paths)
     model.eval()
     device = next(model.parameters()).device
     sums = np.zeros((len(qualities), 3))

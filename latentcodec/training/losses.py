@@ -52,9 +52,9 @@ def ms_ssim(x: Tensor, y: Tensor, window: int = 7, sigma: float = 1.5) -> Tensor
 def _banded(kernel: Tensor, size: int) -> Tensor:
     """(size - k + 1, size) matrix that correlates with `kernel`, valid positions only."""
     count = size - kernel.numel() + 1
-    return F.pad(kernel, (0, size - kernel.numel())).repeat(count, 1).roll(0).gather(
-        1, (torch.arange(size, device=kernel.device)[None] - torch.arange(count, device=kernel.device)[:, None]) % size
-    )
+    column, row = torch.arange(size, device=kernel.device), torch.arange(count, device=kernel.device)
+    padded = F.pad(kernel, (0, size - kernel.numel())).repeat(count, 1)
+    return padded.gather(1, (column - row[:, None]) % size)
 
 
 def rate_distortion_loss(

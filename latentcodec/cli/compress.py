@@ -1,0 +1,125 @@
+"""latentcodec compress: picture files to .lci files.
+
+IN ─► open_picture ─► Codec.encode ─► OUT        the model is loaded for the first picture that can be read
+"""
+
+from __future__ import annotations
+
+import io
+import time
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import click
+
+from latentcodec.cli.files import LCI, PICTURES, PIPE, Done, Job, plan, read_source, run_jobs, write_target
+from latentcodec.cli.options import (
+    Number,
+    device_option,
+    exclusive,
+    file_arguments,
+    file_options,
+    load_codec,
+    parse_size,
+)
+
+
+@click.command()
+@file_arguments
+@click.option(
+    "-q", "--quality", type=Number(0, 100), metavar="Q", help="0 (smallest) to 100 (best).  [default: 60]"
+)
+@click.option(
+    "--target-size",
+    callback=parse_size,
+    metavar="SIZE",
+    help="The best file of at most this size: 5000, 5KB, 1.5MB, 4KiB.",
+)
+@click.option(
+    "--target-bpp",
+    type=Number(0, min_open=True),
+    metavar="B",
+    help="The same in bits per pixel, such as 0.25.",
+)
+@click.option(
+    "--min-psnr",
+    type=Number(0, min_open=True),
+    metavar="DB",
+    help="The smallest file whose picture has this PSNR, in dB.",
+)
+@click.option("--model", default="native", show_default=True, metavar="NAME")
+@device_option
+@click.option("--strip", is_flag=True, help="Leave EXIF and XMP out.")
+@file_options("IN.lci")
+def compress(
+    paths: tuple[str, ...],
+    out_dir: str | None,
+    quality: float | None,
+    target_size: int | None,
+    target_bpp: float | None,
+    min_psnr: float | None,
+    model: str,
+    device: str,
+    strip: bool,
+    verbose: bool,
+    quiet: bool,
+) -> None:
+    """Compress pictures to .lci files.
+
+    \b
+    latentcodec compress photo.jpg photo.lci
+    latentcodec compress --target-size 20KB photo.jpg photo.lci
+    latentcodec compress album/ --out-dir small/
+    convert photo.cr3 ppm:- | latentcodec compress - - > photo.lci
+
+    IN is any picture that Pillow reads, or - for standard input; OUT is a file (replaced if it is there), or
+    - for standard output. With --out-dir there may be several IN, also folders, which are searched for
+    pictures.
+    """
+    exclusive(verbose=verbose, quiet=quiet)
+    exclusive(quality=quality, target_size=target_size, target_bpp=target_bpp, min_psnr=min_psnr)
+    wishes = {"target_size": target_size, "target_bpp": target_bpp, "min_psnr": min_psnr, "quality": quality}
+    options: dict[str, Any] = {name: value for name, value in wishes.items() if value is not None}
+    jobs = plan(paths, out_dir, PICTURES, LCI)
+    _refuse_picture_names(jobs)
+    codec = cache(lambda: load_codec(model, device, verbose))
+
+    def work(job: Job) -> Done:
+        from latentcodec.picture_files import open_picture
+
+        source = io.BytesIO(read_source(job)) if job.source == PIPE else job.source
+        picture = open_picture(source, name=job.name)
+        loaded = codec()
+        begun = time.perf_counter()
+        data = loaded.encode(picture, strip=strip, **options)
+        seconds = time.perf_counter() - begun
+        write_target(job, data)
+        return Done(_line(job, data, seconds if verbose else None), len(data))
+
+    run_jobs(jobs, work, "compress", quiet=quiet)
+
+
+def _refuse_picture_names(jobs: list[Job]) -> None:
+    """A target named as a picture is a mistake: the file would be none."""
+    for job in jobs:
+        target = Path(job.target)
+        if target.suffix.lower() in PICTURES:
+            raise click.UsageError(
+                f"{job.target_name}: compress writes {LCI} files, not {target.suffix}: name it "
+                f"{click.format_filename(target.with_suffix(LCI))}, or use decompress"
+            )
+
+
+def _line(job: Job, data: bytes, seconds: float | None) -> str:
+    """What is told about a compressed file; with `seconds` in full."""
+    from latentcodec.codec.info import info
+
+    made = info(data)
+    parts = [f"{made.width}x{made.height}", f"{made.bytes} bytes", f"{made.bpp:.3f} bpp"]
+    if seconds is not None:
+        parts.append(f"quality {made.quality:g}")
+        if made.goal is not None and made.goal.psnr is not None:
+            parts.append(f"{made.goal.psnr:.2f} dB")
+        parts.append(f"{seconds:.2f} s")
+    return f"{job.name} -> {job.target_name}: {', '.join(parts)}"

@@ -1,0 +1,150 @@
+"""latentcodec decompress: .lci files to picture files.
+
+IN ─► Codec.decode ─► save_picture ─► OUT        with --partial also damaged ones, as far as they go
+"""
+
+from __future__ import annotations
+
+import io
+import time
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from latentcodec.chunks import DEFAULT_LIMITS
+from latentcodec.cli.console import say
+from latentcodec.cli.files import LCI, PIPE, Done, Job, plan, read_source, run_jobs, target_file, write_target
+from latentcodec.cli.options import device_option, exclusive, file_arguments, file_options, load_codec
+from latentcodec.errors import InvalidArgument
+from latentcodec.header import Header, read_header
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+    from latentcodec.salvage import Report
+
+FORMATS = ("png", "jpg", "jpeg", "webp", "avif", "tif", "tiff", "jp2", "tga", "bmp", "ppm")
+_DEFAULT_FORMAT = "png"
+_NAMED = 12  # tiles, or damaged chunks, that a report names
+
+
+@click.command()
+@file_arguments
+@click.option(
+    "--format",
+    "format_",
+    type=click.Choice(FORMATS, case_sensitive=False),
+    metavar="NAME",
+    help=f"What to write where OUT's extension does not say it: {', '.join(FORMATS)}.  [default: png]",
+)
+@click.option(
+    "--partial", is_flag=True, help="Decode what is left of a damaged file, and tell what is missing."
+)
+@device_option
+@file_options("IN.png (or what --format says)")
+def decompress(
+    paths: tuple[str, ...],
+    out_dir: str | None,
+    format_: str | None,
+    partial: bool,
+    device: str,
+    verbose: bool,
+    quiet: bool,
+) -> None:
+    """Decompress .lci files to pictures.
+
+    \b
+    latentcodec decompress photo.lci photo.png
+    latentcodec decompress small/ --out-dir pictures/ --format webp
+    latentcodec decompress - - --format ppm < photo.lci | display
+
+    OUT's extension says what is written (png, jpg, webp, avif, tiff ...); it is replaced if it is there. IN
+    and OUT may be - for standard input and output. With --out-dir there may be several IN, also folders,
+    which are searched for .lci files.
+    """
+    exclusive(verbose=verbose, quiet=quiet)
+    jobs = plan(paths, out_dir, {LCI}, f".{format_ or _DEFAULT_FORMAT}")
+    _check_format(jobs[0], format_, free=out_dir is None)
+    codec = cache(lambda: load_codec("native", device, verbose))
+
+    def work(job: Job) -> Done:
+        data = read_source(job)
+        header = read_header(
+            data, DEFAULT_LIMITS
+        )  # what is no file of ours is told before the model is loaded
+        loaded = codec()
+        begun = time.perf_counter()
+        image = loaded.decode(data, partial=partial)
+        seconds = time.perf_counter() - begun
+        _write(job, image, format_)
+        if partial:
+            _tell(job, image.info["report"], header.tile_count, quiet)
+        return Done(_line(job, header, len(data), seconds if verbose else None), len(data))
+
+    run_jobs(jobs, work, "decompress", quiet=quiet)
+
+
+def _check_format(job: Job, format_: str | None, *, free: bool) -> None:
+    """Usage error, before any work, where it is not clear how to write; `free`: the user chose OUT's name.
+
+    Raises UnsupportedImage where this build of Pillow cannot write the format.
+    """
+    import numpy as np
+
+    from latentcodec.image import from_array
+    from latentcodec.picture_files import save_picture
+
+    suffix = "" if job.target == PIPE else Path(job.target).suffix
+    if free and suffix and format_ is not None:
+        raise click.UsageError(f"{job.target_name}: OUT's extension says what is written; leave --format out")
+    if free and not suffix and format_ is None and job.target != PIPE:
+        raise click.UsageError(
+            f"{job.target_name}: OUT has no extension; give it one ({', '.join(FORMATS)}) or say --format"
+        )
+    try:
+        save_picture(
+            from_array(np.zeros((1, 1), np.uint8)), io.BytesIO(), format_ or suffix or _DEFAULT_FORMAT
+        )
+    except InvalidArgument as error:
+        raise click.UsageError(f"{job.target_name}: {str(error).removeprefix('the stream: ')}") from error
+
+
+def _write(job: Job, image: Image.Image, format_: str | None) -> None:
+    from latentcodec.image import from_pillow
+    from latentcodec.picture_files import save_picture
+
+    picture = from_pillow(image, name=job.name)
+    if job.target == PIPE:
+        stream = io.BytesIO()
+        save_picture(picture, stream, format_ or _DEFAULT_FORMAT)
+        write_target(job, stream.getbuffer())
+    else:
+        with target_file(job) as path:
+            save_picture(picture, path, format_)
+
+
+def _line(job: Job, header: Header, size: int, seconds: float | None) -> str:
+    """What is told about a decompressed file; with `seconds` in full."""
+    bpp = 8 * size / (header.width * header.height)
+    parts = [f"{header.width}x{header.height}", f"{size} bytes", f"{bpp:.3f} bpp"]
+    if seconds is not None:
+        parts += [f"quality {header.quality_level / 40:g}", f"{seconds:.2f} s"]
+    return f"{job.name} -> {job.target_name}: {', '.join(parts)}"
+
+
+def _tell(job: Job, report: Report, tiles: int, quiet: bool) -> None:
+    """The report of a partial decoding, a line for each finding."""
+    if report.intact and not quiet:
+        say(f"{job.name}: nothing is missing")
+    for what, numbers in (("missing", report.missing), ("incomplete", report.incomplete)):
+        if numbers:
+            named = ", ".join(map(str, numbers[:_NAMED])) + (", ..." if len(numbers) > _NAMED else "")
+            say(f"{job.name}: {len(numbers)} of {tiles} tiles {what}: {named}")
+    if report.truncated:
+        say(f"{job.name}: the file is cut short")
+    for line in report.damaged[:_NAMED]:
+        say(f"{job.name}: {line}")
+    if len(report.damaged) > _NAMED:
+        say(f"{job.name}: ... and {len(report.damaged) - _NAMED} chunks more are damaged")

@@ -1,0 +1,107 @@
+"""latentcodec info: what .lci files say about themselves, read without decoding and without PyTorch.
+
+FILE ... ─► codec.info ─► a table, or a line of JSON for each
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+import click
+
+from latentcodec.cli.console import explain, say_error, table_console
+from latentcodec.cli.files import PIPE, Job, read_source
+
+if TYPE_CHECKING:
+    from latentcodec.codec.info import Info
+
+_CHANNELS = {1: "gray", 2: "gray and alpha", 3: "RGB", 4: "RGB and alpha"}
+_GOAL_UNITS = {"size": " bytes", "bpp": " bpp", "psnr": " dB", "quality": ""}
+
+
+@click.command()
+@click.argument("files", nargs=-1, required=True, type=click.Path(), metavar="FILE...")
+@click.option(
+    "--json", "as_json", is_flag=True, help="One JSON object a line, for each file that can be read."
+)
+def info(files: tuple[str, ...], as_json: bool) -> None:
+    """Show what .lci files hold: size, quality, model, metadata.
+
+    FILE may be - for standard input. Nothing is decoded, so that this takes milliseconds.
+    """
+    from latentcodec.codec.info import info as read_info
+
+    found: list[tuple[str, Info]] = []
+    for path in files:
+        job = Job(path, PIPE)
+        try:
+            found.append((job.name, read_info(read_source(job))))
+        except Exception as error:
+            line = explain(error, job.name)
+            if line is None or isinstance(error, click.ClickException):
+                raise
+            say_error(line)
+    if as_json:
+        for name, each in found:
+            click.echo(json.dumps({"file": name} | asdict(each)))
+    elif len(found) == 1:
+        _show_one(*found[0])
+    elif found:
+        _show_many(found)
+    if len(found) < len(files):
+        raise click.exceptions.Exit(1)
+
+
+def _show_one(name: str, each: Info) -> None:
+    """A file's properties, one a row."""
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table.grid(padding=(0, 2))
+    table.add_column(style="bold")
+    table.add_column(overflow="fold")
+    for label, value in _properties(name, each).items():
+        table.add_row(label, Text(value))
+    table_console().print(table)
+
+
+def _properties(name: str, each: Info) -> dict[str, str]:
+    metadata = {"ICC profile": each.profile, "EXIF": each.exif, "XMP": each.xmp}
+    properties = {
+        "file": name,
+        "picture": f"{each.width}x{each.height}, {_CHANNELS.get(each.channels, '?')}, {each.depth} bits",
+        "bytes": f"{each.bytes} ({each.bpp:.3f} bits per pixel), of them {each.structure_bytes} of structure",
+        "quality": f"{each.quality:g}",
+        "model": f"{each.model} (networks {each.networks_hash}, synthesis {each.synthesis_hash})",
+        "tiles": f"{each.tiles} of {each.tile_size}x{each.tile_size}" if each.tile_size else "1",
+        "metadata": ", ".join(label for label, there in metadata.items() if there) or "none",
+    }
+    if each.goal is not None:
+        reached = "" if each.goal.psnr is None else f", reached {each.goal.psnr:.2f} dB"
+        unit = _GOAL_UNITS.get(each.goal.kind, "")
+        properties["asked for"] = f"{each.goal.kind} {each.goal.target:g}{unit}{reached}"
+    return properties
+
+
+def _show_many(found: list[tuple[str, Info]]) -> None:
+    """Several files, one a row."""
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table()
+    table.add_column("file", overflow="fold")
+    for label in ("picture", "bytes", "bpp", "quality", "tiles", "model"):
+        table.add_column(label, justify="right", no_wrap=True)
+    for name, each in found:
+        values = (
+            f"{each.width}x{each.height}",
+            each.bytes,
+            f"{each.bpp:.3f}",
+            f"{each.quality:g}",
+            each.tiles,
+            each.model,
+        )
+        table.add_row(Text(name), *map(str, values))
+    table_console().print(table)

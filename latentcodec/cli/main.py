@@ -1,0 +1,67 @@
+"""The command line's root: latentcodec compress | decompress | info | train.
+
+argv ─► click ─► a command ─► the library
+                     └─► LatentCodecError, OSError, no memory ─► one line on stderr, exit code 1
+usage errors ─► exit code 2        Ctrl-C ─► 130        a reader that has gone (a closed pipe) ─► silence
+
+Importing this loads click and nothing heavy: help and `info` work in milliseconds. Commands import what they
+need when they run.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import click
+
+from latentcodec import __version__
+from latentcodec.cli.compress import compress
+from latentcodec.cli.console import Failure, explain, warnings_as_lines
+from latentcodec.cli.decompress import decompress
+from latentcodec.cli.info import info
+from latentcodec.cli.train import train
+
+_INTERRUPTED = 130  # 128 + SIGINT, as shells report it
+
+
+class _Commands(click.Group):
+    """What was raised on purpose, or by the machine, is told in a line."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        with warnings_as_lines():
+            try:
+                result = super().invoke(ctx)
+                if sys.stdout is not None:
+                    sys.stdout.flush()  # here, where a closed pipe is still dealt with
+            except BrokenPipeError:
+                raise  # click knows what to do
+            except KeyboardInterrupt:
+                ctx.exit(_INTERRUPTED)
+            except (click.ClickException, click.exceptions.Exit, click.Abort):
+                raise
+            except Exception as error:
+                line = explain(error)
+                if line is None:
+                    raise
+                raise Failure(line) from error
+        return result
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="latentcodec", message="%(prog)s %(version)s")
+def main() -> None:
+    """A neural image codec: small files that decode to the same symbols on every machine.
+
+    \b
+    latentcodec compress photo.jpg photo.lci
+    latentcodec decompress photo.lci photo.png
+    latentcodec info photo.lci
+    """
+
+
+for _command in (compress, decompress, info, train):
+    main.add_command(_command)
+
+if __name__ == "__main__":
+    main(prog_name="latentcodec")

@@ -1,0 +1,102 @@
+"""Options that commands share, and the kinds of values that click has none for."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from latentcodec.cli.console import Failure, say
+from latentcodec.errors import LatentCodecError
+
+if TYPE_CHECKING:
+    from latentcodec.codec.api import Codec
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+_UNITS = {"": 1, "b": 1, "kb": 1000, "mb": 1000**2, "kib": 1024, "mib": 1024**2}
+
+
+class Number(click.FloatRange):
+    """A finite number in a range."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """The number; a usage error for any other text."""
+        number = float(super().convert(value, param, ctx))
+        if not math.isfinite(number):
+            self.fail(f"{value!r} is no finite number.", param, ctx)
+        return number
+
+
+def parse_size(context: click.Context, option: click.Parameter, text: str | None) -> int | None:
+    """The bytes in 5000, 5000B, 5KB (of 1000), 1.5MB, 4KiB (of 1024) or 1MiB, rounded down; a callback."""
+    if text is None:
+        return None
+    match = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?) ?([a-z]*)", text.strip().lower())
+    if match is None or match[2] not in _UNITS:
+        raise click.BadParameter(f"{text!r} is no size: write 5000, 5KB (= 5000 bytes), 1.5MB, 4KiB or 1MiB.")
+    size = Decimal(match[1]) * _UNITS[match[2]]
+    if size < 1 or (_UNITS[match[2]] == 1 and size != int(size)):
+        raise click.BadParameter(f"{text!r} is no whole number of bytes, 1 or more.")
+    return int(size)
+
+
+def device_option(command: Command) -> Command:
+    """--device"""
+    text = "auto (a GPU if there is one), cpu, cuda or cuda:N."
+    return click.option("--device", default="auto", show_default=True, metavar="NAME", help=text)(command)
+
+
+def file_arguments(command: Command) -> Command:
+    """IN OUT, or IN ... for --out-dir"""
+    metavar = "IN OUT | IN... --out-dir DIR"
+    return click.argument("paths", nargs=-1, required=True, type=click.Path(), metavar=metavar)(command)
+
+
+def file_options(made: str) -> Callable[[Command], Command]:
+    """--out-dir, --verbose and --quiet; `made`: what is written, for the help."""
+    folder = f"Write {made} into DIR, for several IN and for folders, whose sub-folders are kept."
+
+    def add(command: Command) -> Command:
+        for decorate in (
+            click.option("-Q", "--quiet", is_flag=True, help="Tell errors and warnings only."),
+            click.option(
+                "-v", "--verbose", is_flag=True, help="Tell more of each file, and the time it took."
+            ),
+            click.option("--out-dir", type=click.Path(file_okay=False), metavar="DIR", help=folder),
+        ):
+            command = decorate(command)
+        return command
+
+    return add
+
+
+def exclusive(**given: object) -> None:
+    """Usage error where more than one of these options (named as parameters are) has a value."""
+    names = [
+        f"--{name.replace('_', '-')}"
+        for name, value in given.items()
+        if value is not None and value is not False
+    ]
+    if len(names) > 1:
+        raise click.UsageError(f"{' and '.join(names)}: give one of them")
+
+
+def load_codec(model: str, device: str, verbose: bool) -> Codec:
+    """A loaded model. Raises Failure: without it, no file can be worked on."""
+    import time
+
+    begun = time.perf_counter()
+    from latentcodec.codec.api import Codec
+
+    try:
+        codec = Codec(model, device)
+    except LatentCodecError as error:
+        raise Failure(str(error)) from error
+    if verbose:
+        say(f"model {model} on {codec.device}, loaded in {time.perf_counter() - begun:.2f} s")
+    return codec
