@@ -26,11 +26,12 @@ def write_atomically(
     iterating over `data` raises.
     """
     parts = (data,) if isinstance(data, bytes | bytearray | memoryview) else data
-    target = Path(os.path.realpath(path))
-    if target.exists() and not target.is_file() and not target.is_dir():
-        with target.open("wb") as file:
+    named = Path(path)  # /dev/stdout resolves to a name that does not exist where it is a pipe
+    if named.exists() and not named.is_file() and not named.is_dir():
+        with named.open("wb") as file:
             file.writelines(parts)
         return
+    target = Path(os.path.realpath(path))
     temporary = target.with_name(f".{secrets.token_hex(8)}.tmp")
     try:
         with temporary.open("xb") as file:

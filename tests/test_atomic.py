@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import stat
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -114,3 +116,9 @@ class TestPosix:
         reader.join(10)
         assert received == [b"through the pipe"]
         assert pipe.is_fifo()
+
+
+def test_standard_output_that_is_a_pipe() -> None:
+    code = "from latentcodec.atomic import write_atomically; write_atomically('/dev/stdout', b'bytes')"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True)
+    assert done.stdout == b"bytes"
