@@ -29,7 +29,9 @@ Pixels = npt.NDArray[np.uint8]
 SAMPLES = Path(__file__).resolve().parents[1] / "samples"
 
 
-def photograph(name: str = "astronaut", width: int = 0, height: int = 0, left: int = 96, top: int = 0) -> Pixels:
+def photograph(
+    name: str = "astronaut", width: int = 0, height: int = 0, left: int = 96, top: int = 0
+) -> Pixels:
     """A sample photograph as uint8 (H, W, 3), or a piece of it."""
     with Image.open(SAMPLES / f"{name}.png") as image:
         pixels = np.array(image.convert("RGB"))
@@ -80,15 +82,15 @@ def tiny_config() -> NativeConfig:
         transform=TransformConfig(
             luma=24, chroma=8, fine=16, coarse=24, analysis_coarse=16, analysis_blocks=1, synthesis_blocks=1
         ),
-        entropy=EntropyConfig(
-            latents=40, hyper=8, hyper_hidden=24, features=16, context=32, analysis=16
-        ),
+        entropy=EntropyConfig(latents=40, hyper=8, hyper_hidden=24, features=16, context=32, analysis=16),
     )
 
 
 @pytest.fixture(scope="session")
 def tiny_model() -> NativeModel:
-    """A tiny model that was trained for some steps, so that means, rows and contexts are those of a real one."""
+    """A tiny model, trained for some steps: its means, rows and contexts are those of a real one."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # the same model on every run
     torch.manual_seed(3)
     model = NativeModel(tiny_config())
     pictures = [photograph("astronaut"), photograph("coffee"), photograph("chelsea")]
@@ -101,6 +103,7 @@ def tiny_model() -> NativeModel:
         loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(model.parameters(), 200.0)
         optimiser.step(2e-3)
+    torch.set_num_threads(threads)
     return model.eval().requires_grad_(False)
 
 

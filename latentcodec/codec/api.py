@@ -1,8 +1,8 @@
 """The public API: pictures to bytes, bytes to pictures, files to files.
 
-    encode(image, quality= | target_size= | target_bpp= | min_psnr=) ─► bytes ─► decode ─► Pillow image
-    compress(src, dst), decompress(src, dst)                 the same for files, written atomically
-    Codec(model=, device=)                                   keeps the model loaded
+encode(image, quality= | target_size= | target_bpp= | min_psnr=) ─► bytes ─► decode ─► Pillow image
+compress(src, dst), decompress(src, dst)                 the same for files, written atomically
+Codec(model=, device=)                                   keeps the model loaded
 """
 
 from __future__ import annotations
@@ -42,7 +42,9 @@ __all__ = ["Codec", "Info", "compress", "decode", "decompress", "encode", "info"
 class Codec:
     """A loaded model on a device; its methods are the module's functions."""
 
-    def __init__(self, model: str = "native", device: str = "auto", *, limits: Limits = DEFAULT_LIMITS) -> None:
+    def __init__(
+        self, model: str = "native", device: str = "auto", *, limits: Limits = DEFAULT_LIMITS
+    ) -> None:
         """Raises UnknownModel and InvalidArgument for names there are none of."""
         if model != "native":
             raise UnknownModel(f"model {model!r}: this version has 'native'")
@@ -63,9 +65,10 @@ class Codec:
 
         image: a Pillow image of any mode, or uint8 (H, W), (H, W, 3) or (H, W, 4).
         quality: 0 to 100, continuous. Or one target: target_size in bytes or target_bpp
-        in bits per pixel (the file is never over, and within 1 % under where neighbouring qualities allow), or
+        in bits per pixel (the file is never over, and within 1 % under where neighbouring qualities allow) or
         min_psnr in dB (the decoded picture is never under). strip leaves EXIF and XMP out.
-        Raises InvalidArgument, TargetUnreachable (naming the reachable bound), UnsupportedImage, UnreadableImage.
+        Raises InvalidArgument, TargetUnreachable (naming the reachable bound), UnsupportedImage,
+        UnreadableImage, LimitExceeded.
         """
         targets = {"target_size": target_size, "target_bpp": target_bpp, "min_psnr": min_psnr}
         given = {name: value for name, value in targets.items() if value is not None}
@@ -88,7 +91,7 @@ class Codec:
         return meet_size(lambda level: encoder.attempt(level, measure=False), size).encoded.data
 
     def decode(self, data: bytes, *, partial: bool = False) -> Image.Image:
-        """Decompress to a Pillow image of mode L, LA, RGB or RGBA, with icc_profile, exif and xmp in its info.
+        """Decompress to a Pillow image of mode L, LA, RGB or RGBA; its info has icc_profile, exif and xmp.
 
         With partial=True a damaged or truncated file gives what is left of it, and info["report"] (a
         latentcodec.salvage.Report) says what is missing. Raises FormatError, ModelError, LimitExceeded.
@@ -129,7 +132,9 @@ class Codec:
 
     def _decode(self, data: bytes, partial: bool) -> tuple[Picture, object]:
         if not isinstance(data, bytes | bytearray | memoryview):
-            raise InvalidArgument(f"the data to decode are bytes, not {type(data).__name__}: read the file first")
+            raise InvalidArgument(
+                f"the data to decode are bytes, not {type(data).__name__}: read the file first"
+            )
         file, report = read(bytes(data), self.limits, partial)
         if file.header.model_number not in FILES:
             shipped_weights(file.header.model_number)  # raises, naming what is needed

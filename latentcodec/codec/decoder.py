@@ -1,7 +1,7 @@
 """File bytes -> picture, whole or as much as is left of it.
 
-    bytes ─► unpack (or salvage) ─► model identity ─► tiles: rANS + integer model ─► latent plane
-                                                      └─► alpha                      └─► synthesise ─► Picture
+bytes ─► unpack (or salvage) ─► model identity ─► tiles: rANS + integer model ─► latent plane
+                                                  └─► alpha                      └─► synthesise ─► Picture
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from latentcodec.image import Picture
 from latentcodec.salvage import Report, salvage
 from latentcodec.weights.native import check_identity
 
-# Latents of a synthesised piece: the largest whole one-tile picture, and the side of the pieces of larger ones.
+# Latents of a synthesised piece: the largest whole one-tile picture, and the side of larger ones' pieces.
 PIECE_LATENTS = 3 << 13
 PIECE_SIDE = 128
 _GRAY = 128
@@ -36,7 +36,9 @@ def read(data: bytes, limits: Limits, partial: bool) -> tuple[File, Report | Non
     return salvage(data, limits) if partial else (unpack(data, limits), None)
 
 
-def decode_file(codec: NativeCodec, file: File, limits: Limits, report: Report | None) -> tuple[Picture, Report | None]:
+def decode_file(
+    codec: NativeCodec, file: File, limits: Limits, report: Report | None
+) -> tuple[Picture, Report | None]:
     """The picture of a file. With a report (partial decoding) damaged parts are left out and added to it.
 
     Missing tiles are mid gray and opaque. Raises WeightsMismatch, FormatError.
@@ -55,7 +57,9 @@ def decode_file(codec: NativeCodec, file: File, limits: Limits, report: Report |
                 shown[:] = 255
             continue
         try:
-            opacity = None if alpha is None else unpack_alpha(tile.alpha or b"", box.y1 - box.y0, box.x1 - box.x0)
+            opacity = (
+                None if alpha is None else unpack_alpha(tile.alpha or b"", box.y1 - box.y0, box.x1 - box.x0)
+            )
             decoded = codec.decode_tile(
                 tile.stream,
                 tile.digest,
@@ -102,8 +106,8 @@ def synthesise_picture(
 ) -> Pixels:
     """Pixels (height, width, 3) of a latent plane (C, h, w) in sixteenths; gray pictures have equal planes.
 
-    missing: numbers of the tiles whose latents are not there; a piece that sees no other is left gray at once,
-    so that a few bytes of a header cost no more than they bring.
+    missing: numbers of the tiles whose latents are not there. A piece that sees no other is left gray at
+    once, so that a few bytes of a header cost no more than they bring.
     """
     halo = codec.weights.config.transform.synthesis_halo
     out = np.empty((header.height, header.width, 3), np.uint8)

@@ -1,8 +1,8 @@
 """Picture -> file bytes at one quality level, or at the level that meets a target.
 
-    Picture ─► fill transparent, pad ─► tiles: analyse, encode ─► File ─► bytes
-                                                │
-                          latent plane ─► synthesise ─► the picture that a decoder gets ─► PSNR
+Picture ─► fill transparent, pad ─► tiles: analyse, encode ─► File ─► bytes
+                                            │
+                      latent plane ─► synthesise ─► the picture that a decoder gets ─► PSNR
 """
 
 from __future__ import annotations
@@ -65,7 +65,9 @@ class PictureEncoder:
         tiles = []
         for number, box in enumerate(header.tile_grid()):
             x0, y0, x1, y1 = latents = latent_box(box)
-            y = analyse_tile(self._padded, latents, self._halo, lambda pixels: self.codec.analyse(pixels, level))
+            y = analyse_tile(
+                self._padded, latents, self._halo, lambda pixels: self.codec.analyse(pixels, level)
+            )
             coded = self.codec.encode_tile(y, level)
             plane[:, y0:y1, x0:x1] = coded.latents.cpu()
             if picture.alpha is not None and number not in self._alphas:

@@ -1,6 +1,6 @@
 """What a file says about itself, without decoding it and without PyTorch.
 
-    bytes or path ─► container ─► Info
+bytes or path ─► container ─► Info
 """
 
 from __future__ import annotations
@@ -36,7 +36,9 @@ class Info:
     goal: Goal | None
 
 
-def info(source: bytes | bytearray | memoryview | str | os.PathLike[str], *, limits: Limits = DEFAULT_LIMITS) -> Info:
+def info(
+    source: bytes | bytearray | memoryview | str | os.PathLike[str], *, limits: Limits = DEFAULT_LIMITS
+) -> Info:
     """Properties of a file, given its bytes or its path. Raises FormatError, LimitExceeded, OSError."""
     data = bytes(source) if isinstance(source, bytes | bytearray | memoryview) else Path(source).read_bytes()
     file = unpack(data, limits)

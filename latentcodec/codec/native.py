@@ -32,7 +32,10 @@ Pixels = NDArray[np.uint8]
 
 @dataclass(frozen=True)
 class EncodedTile:
-    """stream: rANS bytes; digest: CRC-32 of the symbols; latents: (C, h, w) int32, what a decoder gets; bits: ideal."""
+    """stream: rANS bytes; digest: CRC-32 of the symbols; bits: ideal code length.
+
+    latents: (C, h, w) int32 in sixteenths, what a decoder gets.
+    """
 
     stream: bytes
     digest: int
@@ -42,7 +45,7 @@ class EncodedTile:
 
 @dataclass(frozen=True)
 class DecodedTile:
-    """latents (C, h, w) int32 in sixteenths; complete: False where the stream ended early (partial decoding)."""
+    """latents (C, h, w) int32 in sixteenths; complete: False where the stream ended early (partial)."""
 
     latents: Tensor
     complete: bool
@@ -64,7 +67,10 @@ class NativeCodec:
     def analyse(self, pixels: Pixels, level: int) -> Tensor:
         """Pixels (H, W, 3), sides multiples of 8 -> y (C, H/8, W/8) float."""
         with full_precision(self.device):
-            x = torch.from_numpy(np.ascontiguousarray(pixels)).to(self.device).permute(2, 0, 1)[None].float() / 255
+            x = (
+                torch.from_numpy(np.ascontiguousarray(pixels)).to(self.device).permute(2, 0, 1)[None].float()
+                / 255
+            )
             # Channels last is a fifth faster on CPUs.
             y: Tensor = self.analysis(x.contiguous(memory_format=torch.channels_last), self._level(level))[0]
         return y
@@ -72,7 +78,9 @@ class NativeCodec:
     def synthesise(self, latents: Tensor, level: int) -> Pixels:
         """y^ (C, h, w) int32 in sixteenths -> pixels (8h, 8w, 3)."""
         with full_precision(self.device):
-            y = (latents.to(self.device).float()[None] / FRACTION).contiguous(memory_format=torch.channels_last)
+            y = (latents.to(self.device).float()[None] / FRACTION).contiguous(
+                memory_format=torch.channels_last
+            )
             x = self.synthesis(y, self._level(level))[0].mul_(255).round_().clamp_(0, 255).to(torch.uint8)
         pixels: Pixels = x.permute(1, 2, 0).contiguous().cpu().numpy()
         return pixels
@@ -100,7 +108,9 @@ class NativeCodec:
 
         def code(step: int, means: Tensor, rows: Tensor) -> Tensor:
             coded = rows > 0
-            residual = (targets[step] - means.float() / FRACTION).round().clamp(-RESIDUAL_LIMIT, RESIDUAL_LIMIT)
+            residual = (
+                (targets[step] - means.float() / FRACTION).round().clamp(-RESIDUAL_LIMIT, RESIDUAL_LIMIT)
+            )
             residual = residual.to(torch.int32) * coded
             put(residual[coded], rows[coded])
             return residual
@@ -110,12 +120,20 @@ class NativeCodec:
         return EncodedTile(encoder.finish(), digest, latents, bits)
 
     def decode_tile(
-        self, stream: bytes, digest: int, level: int, height: int, width: int, *, partial: bool = False, name: str = "tile"
+        self,
+        stream: bytes,
+        digest: int,
+        level: int,
+        height: int,
+        width: int,
+        *,
+        partial: bool = False,
+        name: str = "tile",
     ) -> DecodedTile:
         """Decode a stream to y^ (C, height, width).
 
-        Raises TruncatedFile or MalformedFile on a damaged stream and ChecksumMismatch where the symbols have another
-        digest. With partial=True an early end gives zeros for the rest instead.
+        Raises TruncatedFile or MalformedFile on a damaged stream and ChecksumMismatch where the symbols have
+        another digest. With partial=True an early end gives zeros for the rest instead.
         """
         decoder, found = Decoder(stream, self.tables, partial=partial), 0
 
@@ -140,7 +158,9 @@ class NativeCodec:
             return DecodedTile(latents, False)
         decoder.finish()
         if found != digest:
-            raise ChecksumMismatch(f"{name}: decoded symbols have digest {found:08x}, the file says {digest:08x}")
+            raise ChecksumMismatch(
+                f"{name}: decoded symbols have digest {found:08x}, the file says {digest:08x}"
+            )
         return DecodedTile(latents, True)
 
     def _level(self, level: int) -> Tensor:

@@ -21,7 +21,9 @@ def unpack_sidecar(data: bytes | None, name: str, limit: int) -> bytes | None:
     try:
         size = zstandard.frame_content_size(data)
         if size > limit:
-            raise LimitExceeded(f"{name}: {size} bytes decompressed, the limit is {limit} (Limits.max_metadata_bytes)")
+            raise LimitExceeded(
+                f"{name}: {size} bytes decompressed, the limit is {limit} (Limits.max_metadata_bytes)"
+            )
         if size < 0:
             raise MalformedFile(f"{name}: the zstandard frame does not say its size")
         return zstandard.ZstdDecompressor().decompress(data, max_output_size=limit, allow_extra_data=False)

@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 
 CLOSE_SIZE = 0.995  # a size of this share of the target or more ends the search
 CLOSE_PSNR = 0.02  # dB
-MAX_ATTEMPTS = 40  # every third halves the 4000 levels, so 36 always reach neighbours
+GUESSES = 8
+MAX_ATTEMPTS = GUESSES + 12  # twelve halvings of 4000 levels end at neighbours
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,8 @@ def meet_size(attempt: Callable[[int], Attempt], target: int) -> Attempt:
     if high.size <= target:
         if high.size < target * 0.99:
             raise TargetUnreachable(
-                f"target size {target} bytes: quality 100 takes {high.size}; ask for at most {high.size} bytes"
+                f"target size {target} bytes: quality 100 takes {high.size}; "
+                f"ask for at most {high.size} bytes"
             )
         return high
     low = attempt(0)
@@ -59,7 +61,7 @@ def meet_psnr(attempt: Callable[[int], Attempt], target: float) -> Attempt:
     high = attempt(MAX_QUALITY_LEVEL)
     if _psnr(high) < target:
         raise TargetUnreachable(
-            f"target PSNR {target:g} dB: quality 100 reaches {_psnr(high):.2f} dB; ask for at most {_psnr(high):.2f} dB"
+            f"target PSNR {target:g} dB: quality 100 reaches {_psnr(high):.2f} dB; ask for at most that"
         )
     # The same search turned around: the highest level that is "under" in steps of falling level.
     return _narrow(attempt, high, low, lambda a: target - _psnr(a), -CLOSE_PSNR)
@@ -70,23 +72,29 @@ def _psnr(attempt: Attempt) -> float:
 
 
 def _narrow(
-    attempt: Callable[[int], Attempt], holds: Attempt, fails: Attempt, excess: Callable[[Attempt], float], close: float
+    attempt: Callable[[int], Attempt],
+    holds: Attempt,
+    fails: Attempt,
+    excess: Callable[[Attempt], float],
+    close: float,
 ) -> Attempt:
     """Between an attempt whose excess is at most 0 and one whose excess is above: the best that holds.
 
-    Regula falsi with a bisection every third time; ends when the excess is within `close` of 0, or when the
-    two levels are neighbours.
+    Regula falsi in the Illinois form, bisection where that takes long; ends when the excess is within `close`
+    of 0, or when the two levels are neighbours.
     """
+    aim = close / 2
+    under, over = excess(holds) - aim, excess(fails) - aim
     for count in range(MAX_ATTEMPTS):
         if excess(holds) >= close or abs(holds.level - fails.level) <= 1:
             break
-        under, over = excess(holds) - close / 2, excess(fails) - close / 2
-        share = 0.5 if count % 3 == 2 or over <= under else -under / (over - under)
+        share = -under / (over - under) if count < GUESSES and under < over else 0.5
         level = round(holds.level + share * (fails.level - holds.level))
         low, high = sorted((holds.level, fails.level))
         tried = attempt(min(max(level, low + 1), high - 1))
+        # The side that stays counts half as much the next time, so that it is moved at last.
         if excess(tried) <= 0:
-            holds = tried
+            holds, under, over = tried, excess(tried) - aim, over / 2
         else:
-            fails = tried
+            fails, over, under = tried, excess(tried) - aim, under / 2
     return holds

@@ -1,7 +1,7 @@
 """Choice of device, and the settings that the networks run under.
 
-    "auto" ─► CUDA if there is any, else CPU
-    with full_precision(device): ...     float32 means float32 in here, whatever the caller has set
+"auto" ─► CUDA if there is any, else CPU
+with full_precision(device): ...     float32 means float32 in here, whatever the caller has set
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from latentcodec.errors import InvalidArgument
 
 
 def choose_device(name: str) -> torch.device:
-    """The device of a name ("auto", "cpu", "cuda", "cuda:1" ...). Raises InvalidArgument where it is not there."""
+    """The device of a name ("auto", "cpu", "cuda", "cuda:1" ...). Raises InvalidArgument for others."""
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
@@ -27,9 +27,7 @@ def choose_device(name: str) -> torch.device:
     if device.type not in ("cpu", "cuda"):
         raise InvalidArgument(f"device {name!r}: this version runs on cpu and cuda")
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise InvalidArgument(
-            f"device {name!r}: {torch.cuda.device_count()} CUDA devices are there; use cpu"
-        )
+        raise InvalidArgument(f"device {name!r}: {torch.cuda.device_count()} CUDA devices are there; use cpu")
     return device
 
 
@@ -44,7 +42,7 @@ _BACKENDS: list[Any] = [
     if hasattr(backend, "fp32_precision")
 ]
 
-# The settings are the process's, not a thread's: the first to enter saves them, the last to leave restores them.
+# The settings are the process's, not a thread's: the first to enter saves them, the last to leave restores.
 _guard = Lock()
 _inside = 0
 _restore: Callable[[], None]
@@ -52,7 +50,7 @@ _restore: Callable[[], None]
 
 @contextmanager
 def full_precision(device: torch.device) -> Iterator[None]:
-    """No autocast, no TF32 or bfloat16 inside float32 products, no gradients; the caller's settings come back."""
+    """No autocast, no TF32 or bfloat16 in float32 products, no gradients; the caller's settings come back."""
     global _inside, _restore
     with _guard:
         if _inside == 0:

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from latentcodec.nn.integer import TrainableIntegerConv, clamp, leaky_clamp, round_half_up
-from latentcodec.nn.layers import KNOTS, interpolate_knots, signed_log
+from latentcodec.nn.layers import KNOTS, MAX_LEVEL, interpolate_knots, signed_log
 
 ORDER = ((0, 1, 2, 3), (3, 2, 1, 0), (2, 3, 0, 1), (1, 0, 3, 2))  # [step][group] -> position 2*dy + dx
 STEPS = 4
@@ -32,6 +32,7 @@ ROWS = 64
 ROWS_PER_OCTAVE = 6
 SMALLEST_SCALE = 0.09  # standard deviation of row 0, which is "surely zero"; row r has 0.09 * 2^(r/6)
 FRACTION = 16  # means and rows come in sixteenths
+HYPER_SPREAD = 2.0  # standard deviation of hyperlatents at the start of training
 ROW_UNIT = 12.0  # rows per unit of the trained row parameters
 MEAN_LIMIT = 8191  # of a mean or a latent, in sixteenths
 LOG_SCALE = 127 / math.log(512)  # signed-log context inputs reach 127 at 511
@@ -121,7 +122,7 @@ def layer_shapes(config: EntropyConfig) -> dict[str, tuple[int, int, int, int]]:
 
 
 class HyperAnalysis(nn.Module):
-    """h_a (encoder only, float): y (B, C, H, W), H and W multiples of 4 -> z (B, hyper, H/4, W/4), not rounded."""
+    """h_a (encoder only, float): y (B, C, H, W), sides multiples of 4 -> z (B, hyper, H/4, W/4), unrounded."""
 
     def __init__(self, config: EntropyConfig) -> None:
         super().__init__()
@@ -136,7 +137,8 @@ class HyperAnalysis(nn.Module):
         h = F.leaky_relu(h + interpolate_knots(self.bias, level).to(h.dtype), 0.1)
         h = h + F.leaky_relu(self.conv_mid(h), 0.1)
         h = F.leaky_relu(self.conv_down(F.pixel_unshuffle(h, 2)), 0.1)
-        return self.conv_out(h).float()
+        z: Tensor = self.conv_out(h).float()
+        return z
 
 
 class TrainableEntropyModel(nn.Module):
@@ -145,10 +147,13 @@ class TrainableEntropyModel(nn.Module):
     def __init__(self, config: EntropyConfig) -> None:
         super().__init__()
         self.config = config
+        self.hyper_pull = 1.0  # how strongly the rate of z pulls it to zero; training starts with less
         self.analysis = HyperAnalysis(config)
         self.layers = nn.ModuleDict(
             {
-                name: TrainableIntegerConv(i, o, k, gain=gain, exact=name.endswith("_out") and name != "hyper_out")
+                name: TrainableIntegerConv(
+                    i, o, k, gain=gain, exact=name.endswith("_out") and name != "hyper_out"
+                )
                 for name, (i, o, k, gain) in layer_shapes(config).items()
             }
         )
@@ -171,24 +176,34 @@ class TrainableEntropyModel(nn.Module):
 
     @torch.no_grad()
     def calibrate(self, y: Tensor, log_gain: Tensor) -> None:
-        """Start the rows at the spread of real latents. y (B, C, H, W) at unit gain; log_gain (KNOTS, C)."""
+        """Start from statistics of real latents. y (B, C, H, W) at unit gain; log_gain (KNOTS, C).
+
+        Rows begin at the latents' spread, hyperlatents with a standard deviation of HYPER_SPREAD: smaller ones
+        round to zero, and a hyperprior that says nothing is never missed again.
+        """
+        level = torch.arange(len(y), device=y.device) / len(y) * MAX_LEVEL
+        z = self.analysis(y * interpolate_knots(log_gain, level).exp(), level)
+        scale = HYPER_SPREAD / z.std((0, 2, 3)).clamp(min=1e-6)
+        self.analysis.conv_out.weight.mul_(scale[:, None, None, None])
+        self.analysis.conv_out.bias.sub_(z.mean((0, 2, 3))).mul_(scale)  # type: ignore[union-attr]
+        self.hyper_row.fill_(math.log2(HYPER_SPREAD / SMALLEST_SCALE) * ROWS_PER_OCTAVE / ROW_UNIT)
         spread = y.sub(y.mean((0, 2, 3), keepdim=True)).abs().mean((0, 2, 3)).clamp(min=1e-4)
         rows = (log_gain + spread.log() - math.log(SMALLEST_SCALE)) / math.log(2) * ROWS_PER_OCTAVE
         self.row_offset.copy_(rows.clamp(0, ROWS - 1) / ROW_UNIT)
 
-    def relaxed_bits(self, residual: Tensor, row: Tensor) -> Tensor:
+    def relaxed_bits(self, residual: Tensor, row: Tensor, pull: float = 1.0) -> Tensor:
         """The code length of the rounded residual, with gradients for training.
 
-        The distributions (row, mixture) learn from the real symbols; the residual gets the gradient of the usual
-        relaxation, the code length of itself plus uniform noise, which at scales far below a step would overstate
-        the rate of symbols that are surely zero.
+        The distributions (row, mixture) learn from the real symbols; the residual gets the gradient of the
+        usual relaxation, the code length of itself plus uniform noise, which at scales far below a step would
+        overstate the rate of symbols that are surely zero. `pull` scales that gradient.
         """
         exact = self.bits(torch.floor(residual + 0.5).detach(), row)
         noisy = self.bits(residual + torch.rand_like(residual) - 0.5, row.detach(), fixed=True)
-        return exact + noisy - noisy.detach()
+        return exact + pull * (noisy - noisy.detach())
 
     def bits(self, residual: Tensor, row: Tensor, *, fixed: bool = False) -> Tensor:
-        """-log2 of the probability of a unit interval around `residual` (any real) under fractional row numbers.
+        """-log2 of the probability of a unit interval around `residual` (any real), under fractional rows.
 
         fixed: the mixture gets no gradient.
         """
@@ -204,16 +219,22 @@ class TrainableEntropyModel(nn.Module):
     def forward(self, y: Tensor, level: Tensor, noise: bool = True) -> tuple[Tensor, Tensor, Tensor]:
         """y (B, C, H, W) with H, W multiples of 4; level (B,).
 
-        noise=True gives rates with the gradients of training (relaxed_bits); False the rates that a file would have.
+        noise=True gives rates with the gradients of training (relaxed_bits); False the rates of a file.
         """
-        layers: Mapping[str, Layer] = dict(self.layers.items())  # type: ignore[arg-type]
+        layers: Mapping[str, Layer] = dict(self.layers.items())
         z = self.analysis(y, level)
         hyper_row = ROW_UNIT * interpolate_knots(self.hyper_row, level).expand_as(z)
-        bits_z = self.relaxed_bits(z, hyper_row) if noise else self.bits(torch.floor(z + 0.5), hyper_row)
+        bits_z = (
+            self.relaxed_bits(z, hyper_row, self.hyper_pull)
+            if noise
+            else self.bits(torch.floor(z + 0.5), hyper_row)
+        )
         features = hyper_synthesis(layers, round_half_up(z), level)
         cells = to_cells(y)
         offset = ROW_UNIT * interpolate_knots(self.row_offset[:, channel_order(self.config.latents)], level)
-        parts, bits_y, context = [], [], []
+        parts: list[Tensor] = []
+        bits_y: list[Tensor] = []
+        context: list[Tensor] = []
         for step in range(STEPS):
             mean, row = context_step(layers, step, features, context, level)
             row = round_half_up(row + FRACTION * offset) / FRACTION
@@ -243,7 +264,7 @@ class _LowerBound(torch.autograd.Function):
         return x.clamp(min=bound)
 
     @staticmethod
-    def backward(ctx, gradient: Tensor):  # type: ignore[no-untyped-def, override]
+    def backward(ctx, gradient: Tensor):  # type: ignore[no-untyped-def]
         (inside,) = ctx.saved_tensors
         return gradient * (inside | (gradient < 0)), None
 

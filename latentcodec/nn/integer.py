@@ -38,7 +38,7 @@ class _RoundHalfUp(torch.autograd.Function):
         return torch.floor(x + 0.5)
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> Tensor:  # type: ignore[override]
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
         return gradient
 
 
@@ -56,7 +56,7 @@ class _FloorEighth(torch.autograd.Function):
         return torch.floor(x * 0.125)
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> Tensor:  # type: ignore[override]
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
         return gradient * 0.125
 
 
@@ -75,7 +75,8 @@ def clamp(x: Tensor) -> Tensor:
 class IntegerLayer:
     """A convolution's integers.
 
-    weight: (O, I, k, k); bias: (KNOTS, O); shift: (O,); all integer dtypes. gain: extra left shift of the output.
+    weight: (O, I, k, k); bias: (KNOTS, O); shift: (O,); all of integer dtypes.
+    gain: extra left shift of the output.
     """
 
     weight: Tensor
@@ -93,7 +94,9 @@ class IntegerLayer:
         """Raise InvalidWeights unless all values are in range and the 2^23 bound is proved."""
         for what, tensor in (("weight", self.weight), ("bias", self.bias), ("shift", self.shift)):
             if tensor.dtype not in INTEGERS or tensor.numel() == 0:
-                raise InvalidWeights(f"{name}: {what} holds {tensor.numel()} values of {tensor.dtype}, not integers")
+                raise InvalidWeights(
+                    f"{name}: {what} holds {tensor.numel()} values of {tensor.dtype}, not integers"
+                )
         out = self.weight.shape[0] if self.weight.ndim == 4 else None
         if self.bias.shape != (KNOTS, out) or self.shift.shape != (out,):
             raise InvalidWeights(
@@ -102,13 +105,17 @@ class IntegerLayer:
             )
         largest = int(self.weight.long().abs().max())
         if largest > WEIGHT_LIMIT:
-            raise InvalidWeights(f"{name}: a weight of magnitude {largest} is past the limit of {WEIGHT_LIMIT}")
+            raise InvalidWeights(
+                f"{name}: a weight of magnitude {largest} is past the limit of {WEIGHT_LIMIT}"
+            )
         low, high = int(self.shift.min()), int(self.shift.max())
         if low < self.gain + 1 or high > 22:
             raise InvalidWeights(f"{name}: shifts {low} to {high} are outside {self.gain + 1} to 22")
         reach = int(self.bound().max())
         if reach >= ACCUMULATOR_LIMIT:
-            raise InvalidWeights(f"{name}: an accumulator can reach {reach}, past the bound of {ACCUMULATOR_LIMIT}")
+            raise InvalidWeights(
+                f"{name}: an accumulator can reach {reach}, past the bound of {ACCUMULATOR_LIMIT}"
+            )
 
     def bias_at(self, level: int) -> Tensor:
         """(O,) int64 bias at a quality level, interpolated in integer arithmetic."""
@@ -123,7 +130,9 @@ def interpolate_integers(table: Tensor, level: int) -> Tensor:
         return low
     high = table[knot + 1].long()
     return torch.div(
-        low * (LEVELS_PER_KNOT - rest) + high * rest + LEVELS_PER_KNOT // 2, LEVELS_PER_KNOT, rounding_mode="floor"
+        low * (LEVELS_PER_KNOT - rest) + high * rest + LEVELS_PER_KNOT // 2,
+        LEVELS_PER_KNOT,
+        rounding_mode="floor",
     )
 
 
@@ -170,5 +179,8 @@ class TrainableIntegerConv(nn.Module):
         weight = torch.floor(self.conv.weight * scale[:, None, None, None] + 0.5)
         bias = torch.floor(self.bias * (scale * 2**ACTIVATION_BITS) + 0.5)
         return IntegerLayer(
-            weight.clamp(-WEIGHT_LIMIT, WEIGHT_LIMIT).to(torch.int8), bias.to(torch.int32), shift.to(torch.int8), self.gain
+            weight.clamp(-WEIGHT_LIMIT, WEIGHT_LIMIT).to(torch.int8),
+            bias.to(torch.int32),
+            shift.to(torch.int8),
+            self.gain,
         )

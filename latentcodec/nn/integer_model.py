@@ -73,7 +73,11 @@ class RunnableLayer:
             padded = F.pad(x[0], (1, 1, 1, 1))
             strip = max(1, STRIP_POSITIONS // width)
             accumulator = torch.cat(
-                [self.weight @ patches_3x3(padded[:, top : top + strip + 2]) for top in range(0, height, strip)], 1
+                [
+                    self.weight @ patches_3x3(padded[:, top : top + strip + 2])
+                    for top in range(0, height, strip)
+                ],
+                1,
             )
         bias = interpolate_integers(self.bias, level)[:, None]
         if x.dtype == torch.int64:
@@ -93,8 +97,8 @@ def patches_3x3(padded: Tensor) -> Tensor:
 class IntegerModel:
     """The integer half of a native model on one device.
 
-    layers: name -> IntegerLayer; row_offset (KNOTS, C) and hyper_row (KNOTS, hyper): int32, in sixteenths of a row;
-    log_table (MEAN_LIMIT + 1,): the context input of each latent magnitude.
+    layers: name -> IntegerLayer; row_offset (KNOTS, C) and hyper_row (KNOTS, hyper): int32, in sixteenths of
+    a row; log_table (MEAN_LIMIT + 1,): the context input of each latent magnitude.
     """
 
     def __init__(
@@ -150,20 +154,27 @@ class IntegerModel:
     def latents(self, z: Tensor, level: int, height: int, width: int, code: Code) -> Tensor:
         """Run the four steps.
 
-        z (hyper, ceil(height/4), ceil(width/4)) int32. code(step, means, rows) gets int32 arrays (C, cells), means in
-        sixteenths and rows 0..ROWS-1 (row 0: residual surely zero; also where the plane has no such position), and
-        returns the residuals. Returns y^ (C, height, width) int32, in sixteenths, within +-MEAN_LIMIT.
+        z (hyper, ceil(height/4), ceil(width/4)) int32. code(step, means, rows) gets int32 arrays (C, cells),
+        means in sixteenths and rows 0..ROWS-1 (row 0: residual surely zero; also where the plane has no such
+        position), and returns the residuals. Returns y^ (C, height, width) int32, in sixteenths, within
+        +-MEAN_LIMIT.
         """
         with full_precision(self.device):
             hyper = z.to(device=self.device, dtype=self.dtype)[None]
             features = hyper_synthesis(self.layers, hyper, level)  # type: ignore[arg-type]
             _, _, rows_of_cells, columns_of_cells = features.shape
             cells = torch.zeros(
-                (1, 4, self.config.latents, rows_of_cells, columns_of_cells), dtype=torch.int32, device=self.device
+                (1, 4, self.config.latents, rows_of_cells, columns_of_cells),
+                dtype=torch.int32,
+                device=self.device,
             )
-            inside = torch.zeros((1, 4, 1, rows_of_cells, columns_of_cells), dtype=torch.bool, device=self.device)
+            inside = torch.zeros(
+                (1, 4, 1, rows_of_cells, columns_of_cells), dtype=torch.bool, device=self.device
+            )
             for position in range(4):
-                inside[:, position, :, : (height - position // 2 + 1) // 2, : (width - position % 2 + 1) // 2] = True
+                inside[
+                    :, position, :, : (height - position // 2 + 1) // 2, : (width - position % 2 + 1) // 2
+                ] = True
             inside = inside.expand(cells.shape)
             offset = interpolate_integers(self.row_offset, level)[None, :, None, None]
             context: list[Tensor] = []
@@ -173,7 +184,9 @@ class IntegerModel:
                 rows = self._row(row.long() + offset) * valid
                 means = mean.to(torch.int32)
                 shape = (self.config.latents, -1)
-                residual = code(step, means.reshape(shape), rows.reshape(shape)).to(self.device).view(means.shape)
+                residual = (
+                    code(step, means.reshape(shape), rows.reshape(shape)).to(self.device).view(means.shape)
+                )
                 latent = (means + FRACTION * residual).clamp(-MEAN_LIMIT, MEAN_LIMIT) * valid
                 put_step(cells, step, latent)
                 shown = self.log_table[latent.abs().long()]

@@ -58,4 +58,5 @@ class ResidualBlock(nn.Module):
 
     def forward(self, x: Tensor, level: Tensor) -> Tensor:
         h = F.leaky_relu(x + interpolate_knots(self.bias, level).to(x.dtype), 0.1)
-        return x + self.conv2(F.leaky_relu(self.conv1(h), 0.1))
+        change: Tensor = self.conv2(F.leaky_relu(self.conv1(h), 0.1))
+        return x + change

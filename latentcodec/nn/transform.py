@@ -5,13 +5,14 @@
         └─► unshuffle 4 ─► conv ─► block ─► unshuffle 2 ─► 1x1 ─► blocks ─► conv ─► + ─► x gain(level) ─► y
                                                                                       (B,112,H/8,W/8)
     y^ ─┬─► / gain(level) ─► lapping ─► inverse block transform ─────────────────────┐
-        └─► signed log ─► conv ─► blocks ─► 1x1 ─► shuffle 2 ─► block ─► conv ─► x scale(level) ─► shuffle 4 ─► +
+        └─► signed log ─► conv ─► blocks ─► 1x1 ─► shuffle 2 ─► block ─► conv ─► x scale ─► shuffle 4 ─► +
                                                                                       (B,3,H,W)
 
 Both residual branches end in a layer that starts at zero, so training starts at the quality of a good
 block transform. There is no normalisation over positions and every convolution is 3x3 with zero padding:
-the receptive field is finite (TransformConfig.synthesis_halo, analysis_halo), and a tile with that halo decodes to
-what the whole picture decodes to. Gains: Cui et al., "Asymmetric gained deep image compression" (2021).
+the receptive field is finite (TransformConfig.synthesis_halo, analysis_halo), and a tile with that halo
+decodes to what the whole picture decodes to. Gains: Cui et al., "Asymmetric gained deep image compression"
+(2021).
 """
 
 from __future__ import annotations
@@ -33,7 +34,9 @@ from latentcodec.nn.layers import (
 )
 
 PATCH = 8
-LAPPING_UNIT = 0.2  # kernel values per unit of the trained parameters, so that the optimiser's steps suit them
+LAPPING_UNIT = (
+    0.2  # kernel values per unit of the trained parameters, so that the optimiser's steps suit them
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,10 +97,10 @@ def linear_channels(x: Tensor, matrix: Tensor) -> Tensor:
 
 
 class Lapping(nn.Module):
-    """x + a 3x3 convolution within each colour plane, zero at the start: makes the block transform a lapped one.
+    """x + a 3x3 convolution within each colour plane, zero at the start: the block transform becomes lapped.
 
-    (B, luma + 2 chroma, h, w) -> the same, linear, in float32 even under autocast: at high rates the convolutional
-    branches, which see latents through a logarithm, are not precise enough for this.
+    (B, luma + 2 chroma, h, w) -> the same, linear, in float32 even under autocast: at high rates the
+    convolutional branches, which see latents through a logarithm, are not precise enough for this.
     """
 
     def __init__(self, luma: int, chroma: int) -> None:
@@ -106,7 +109,7 @@ class Lapping(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         with torch.autocast(x.device.type, enabled=False):
-            parts = x.split([len(kernel) for kernel in self.planes], 1)
+            parts = torch.split(x, [len(kernel) for kernel in self.planes], 1)
             lapped = [
                 F.conv2d(part, LAPPING_UNIT * kernel, padding=1)
                 for part, kernel in zip(parts, self.planes, strict=True)
@@ -141,7 +144,8 @@ class Analysis(nn.Module):
         for block in self.blocks:
             h = block(h, level)
         residual = self.conv_out(F.leaky_relu(h, 0.1)).float()
-        return (skip + residual) * interpolate_knots(self.log_gain, level).exp()
+        y: Tensor = (skip + residual) * interpolate_knots(self.log_gain, level).exp()
+        return y
 
 
 class Synthesis(nn.Module):

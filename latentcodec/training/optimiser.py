@@ -1,8 +1,8 @@
 """Muon for matrices and convolutions, Adam for the rest, as one step function over plain tensors.
 
-Muon: Keller Jordan et al. (2024); the update is the momentum with its singular values set to about one, scaled
-to the size of an Adam update as in Liu et al., "Muon is scalable for LLM training" (2025), so that both share
-one learning rate.
+Muon: Keller Jordan et al. (2024); the update is the momentum with its singular values set to about one,
+scaled to the size of an Adam update as in Liu et al., "Muon is scalable for LLM training" (2025), so that
+both share one learning rate.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ SMALLEST_SIDE = 16  # matrices with a shorter side go to Adam
 def orthogonalise(matrix: Tensor) -> Tensor:
     """Replace the singular values of (m, n) by values near one (Newton-Schulz iteration in bfloat16)."""
     a, b, c = NEWTON_SCHULZ
-    x = matrix.bfloat16()
+    x: Tensor = matrix.bfloat16()
     tall = x.shape[0] > x.shape[1]
     if tall:
         x = x.t()
@@ -46,7 +46,7 @@ class Optimiser:
 
     @staticmethod
     def suits_muon(name: str, parameter: nn.Parameter) -> bool:
-        """Hidden weights; not biases and knot tables, and not the block transforms, whose rows have their own scales."""
+        """Hidden weights: no biases, knot tables or block transforms, whose rows have their own scales."""
         return (
             name.endswith("weight")
             and parameter.ndim >= 2

@@ -3,9 +3,11 @@
     native-1.safetensors
         metadata      model number, configuration, model card (JSON)
         analysis.*, synthesis.*, hyper_analysis.*    float16 (gains float32)
-        integer.*     layers (int8 weights, int32 biases, int8 shifts), row offsets, tables: all that determines symbols
+        integer.*     layers (int8 weights, int32 biases, int8 shifts), row offsets, tables:
+                      all that determines symbols
 
-    hash A = SHA-256 over the integer tensors; hash B = over the synthesis tensors; four bytes of each stand in a file.
+    hash A = SHA-256 over the integer tensors; hash B = over the synthesis tensors; four bytes of each stand
+    in a file.
 
 A registered number means one model for ever; NATIVE_MODEL is what this version writes.
 """
@@ -19,7 +21,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -33,6 +35,8 @@ from latentcodec.nn.integer_model import IntegerModel
 from latentcodec.nn.native import NativeConfig
 from latentcodec.nn.transform import Analysis, Synthesis
 from latentcodec.rans import Tables
+
+Network = TypeVar("Network", bound=torch.nn.Module)
 
 NATIVE_MODEL = 1
 FILES = {NATIVE_MODEL: "native-1.safetensors"}
@@ -84,7 +88,10 @@ class NativeWeights:
         """The integer layers."""
         return {
             name: IntegerLayer(
-                *(self.tensor(f"integer.{name}.{part}") for part in ("weight", "bias", "shift")), gain=gain
+                self.tensor(f"integer.{name}.weight"),
+                self.tensor(f"integer.{name}.bias"),
+                self.tensor(f"integer.{name}.shift"),
+                gain,
             )
             for name, (_, _, _, gain) in layer_shapes(self.config.entropy).items()
         }
@@ -102,7 +109,7 @@ class NativeWeights:
         )
 
     def load_into(self, module: torch.nn.Module, prefix: str) -> None:
-        """Copy the tensors below `prefix` into a module, strictly, and make it float32 whatever the default is."""
+        """Copy the tensors below `prefix` into a module, strictly, and make it float32, not the default."""
         state = {k.removeprefix(prefix): v.float() for k, v in self.tensors.items() if k.startswith(prefix)}
         try:
             module.float().load_state_dict(state, strict=True)
@@ -113,13 +120,19 @@ class NativeWeights:
         """The synthesis transform, ready to run."""
         module = Synthesis(self.config.transform)
         self.load_into(module, "synthesis.")
-        return module.eval().requires_grad_(False).to(device, memory_format=torch.channels_last)
+        return _ready(module, device)
 
     def analysis(self, device: torch.device) -> Analysis:
         """The analysis transform, ready to run."""
         module = Analysis(self.config.transform)
         self.load_into(module, "analysis.")
-        return module.eval().requires_grad_(False).to(device, memory_format=torch.channels_last)
+        return _ready(module, device)
+
+
+def _ready(module: Network, device: torch.device) -> Network:
+    module.eval().requires_grad_(False)
+    module.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return module
 
 
 def _digest(tensors: Mapping[str, Tensor], prefix: str) -> bytes:
@@ -152,10 +165,12 @@ def read_weights(path: Path) -> NativeWeights:
 
 @lru_cache(maxsize=4)
 def shipped_weights(number: int = NATIVE_MODEL) -> NativeWeights:
-    """The weights of a registered model that this package ships. Raises UnknownModel naming those there are."""
+    """The weights of a registered model that this package ships. Raises UnknownModel naming those it has."""
     if number not in FILES:
         known = ", ".join(f"{n} ({f})" for n, f in FILES.items())
-        raise UnknownModel(f"the file needs model {number}; this version has {known}: install a newer latentcodec")
+        raise UnknownModel(
+            f"the file needs model {number}; this version has {known}: install a newer latentcodec"
+        )
     with resources.as_file(resources.files("latentcodec.weights") / FILES[number]) as path:
         return read_weights(path)
 
@@ -169,5 +184,6 @@ def check_identity(weights: NativeWeights, networks_hash: bytes, synthesis_hash:
         if needed != have:
             raise WeightsMismatch(
                 f"the file was made with other weights of model {weights.number}: its {what} have hash "
-                f"{needed.hex()}, the installed ones {have.hex()}; decode it with the latentcodec version that wrote it"
+                f"{needed.hex()}, the installed ones {have.hex()}; "
+                "decode it with the latentcodec version that wrote it"
             )

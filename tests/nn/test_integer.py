@@ -1,4 +1,4 @@
-"""Integer layers: exact against int64, within the proved bound at its worst, equal to what training computes."""
+"""Integer layers: exact against int64, within the proved bound at its worst, equal to training's values."""
 
 from __future__ import annotations
 
@@ -65,7 +65,9 @@ def layers(weights: NativeWeights) -> dict[str, IntegerLayer]:
     return weights.layers()
 
 
-def random_layer(seed: int, inputs: int = 12, outputs: int = 8, kernel: int = 3, gain: int = 0) -> IntegerLayer:
+def random_layer(
+    seed: int, inputs: int = 12, outputs: int = 8, kernel: int = 3, gain: int = 0
+) -> IntegerLayer:
     random = torch.Generator().manual_seed(seed)
     return IntegerLayer(
         torch.randint(-127, 128, (outputs, inputs, kernel, kernel), generator=random, dtype=torch.int8),
@@ -164,7 +166,10 @@ def bad_layers() -> dict[str, tuple[IntegerLayer, str]]:
         "float weight": (replace(good, weight=good.weight.float() + 0.5), "torch.float32"),
         "float bias": (replace(good, bias=good.bias.half()), "torch.float16"),
         "float shift": (replace(good, shift=good.shift.double()), "torch.float64"),
-        "no rows": (replace(good, weight=good.weight[:0], bias=good.bias[:, :0], shift=good.shift[:0]), "0 values"),
+        "no rows": (
+            replace(good, weight=good.weight[:0], bias=good.bias[:, :0], shift=good.shift[:0]),
+            "0 values",
+        ),
     }
 
 

@@ -1,0 +1,346 @@
+"""The public API: every kind of picture goes in and comes out, and targets hold for what is returned."""
+
+from __future__ import annotations
+
+import io
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image, ImageCms
+
+import latentcodec
+from latentcodec.codec.api import Codec
+from latentcodec.codec.info import info
+from latentcodec.container import structure_bytes
+from latentcodec.errors import (
+    FormatError,
+    InvalidArgument,
+    NotLatentCodecFile,
+    TargetUnreachable,
+    TruncatedFile,
+    UnknownModel,
+    UnsupportedImage,
+    UnsupportedVersion,
+)
+from tests.conftest import SAMPLES, Pixels, photograph, psnr
+
+SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+
+
+def rgb(image: Image.Image) -> Pixels:
+    return np.asarray(image.convert("RGB"))
+
+
+@pytest.mark.parametrize(
+    "size", [(1, 1), (1, 37), (37, 1), (7, 9), (8, 8), (31, 33), (33, 65), (129, 257), (200, 31)]
+)
+def test_pictures_of_any_size(codec: Codec, size: tuple[int, int]) -> None:
+    pixels = photograph("chelsea", size[1], size[0], left=60)
+    for quality in (0, 60, 100):
+        data = codec.encode(pixels, quality=quality)
+        image = codec.decode(data)
+        assert image.mode == "RGB"
+        assert image.size == (size[1], size[0])
+        assert structure_bytes(data) <= 64
+        assert psnr(pixels, rgb(image)) > (15, 22, 28)[[0, 60, 100].index(quality)]
+
+
+def test_the_module_s_functions_and_the_codec_s_methods_agree(codec: Codec, one_thread: None) -> None:
+    pixels = photograph(width=64, height=48)
+    data = latentcodec.encode(pixels, quality=30, device="cpu")
+    assert data == codec.encode(Image.fromarray(pixels), quality=30)
+    assert np.array_equal(np.asarray(latentcodec.decode(data, device="cpu")), np.asarray(codec.decode(data)))
+
+
+@pytest.mark.parametrize("kind", [bytes, bytearray, memoryview])
+def test_data_of_any_kind(codec: Codec, kind: type) -> None:
+    data = codec.encode(photograph(width=16, height=16))
+    assert codec.decode(kind(data)).size == (16, 16)
+
+
+@pytest.mark.parametrize(
+    ("mode", "comes_back"),
+    [
+        ("L", "L"),
+        ("1", "L"),
+        ("LA", "LA"),
+        ("RGB", "RGB"),
+        ("RGBA", "RGBA"),
+        ("P", "RGB"),
+        ("CMYK", "RGB"),
+        ("YCbCr", "RGB"),
+        ("RGBX", "RGB"),
+    ],
+)
+def test_pillow_modes(codec: Codec, mode: str, comes_back: str) -> None:
+    image = Image.fromarray(photograph(width=72, height=56))
+    if "A" in mode:
+        image.putalpha(Image.linear_gradient("L").resize((72, 56)))
+    shown = codec.decode(codec.encode(image.convert(mode), quality=90))
+    assert shown.mode == comes_back
+    if mode != "1":
+        least = 20 if mode == "P" else 26  # Pillow dithers
+        assert psnr(rgb(image.convert(mode)), rgb(shown)) > least
+
+
+def test_arrays(codec: Codec) -> None:
+    pixels = photograph(width=40, height=24)
+    alpha = np.arange(40 * 24, dtype=np.uint8).reshape(24, 40)
+    assert codec.decode(codec.encode(pixels[..., 0])).mode == "L"
+    assert codec.decode(codec.encode(pixels)).mode == "RGB"
+    assert codec.decode(codec.encode(np.dstack([pixels, alpha]))).mode == "RGBA"
+    assert codec.decode(codec.encode(pixels[::-1, ::2])).size == (20, 24)
+
+
+@pytest.mark.parametrize("mode", ["LA", "RGBA"])
+def test_alpha_is_lossless(codec: Codec, mode: str) -> None:
+    random = np.random.default_rng(3)
+    for alpha in (
+        random.integers(0, 256, (50, 61), np.uint8),
+        np.zeros((50, 61), np.uint8),
+        np.indices((50, 61)).sum(0).astype(np.uint8),
+    ):
+        image = Image.fromarray(photograph(width=61, height=50)).convert(mode)
+        image.putalpha(Image.fromarray(alpha))
+        shown = codec.decode(codec.encode(image, quality=5))
+        assert shown.mode == mode
+        assert np.array_equal(np.asarray(shown.getchannel("A")), alpha)
+
+
+def test_opaque_alpha_is_dropped(codec: Codec) -> None:
+    image = Image.fromarray(photograph(width=40, height=40)).convert("RGBA")
+    assert codec.decode(codec.encode(image)).mode == "RGB"
+
+
+def test_the_badge_sample(codec: Codec) -> None:
+    with Image.open(SAMPLES / "badge.png") as image:
+        shown = codec.decode(codec.encode(image, quality=80))
+        assert np.array_equal(np.asarray(shown.getchannel("A")), np.asarray(image.getchannel("A")))
+
+
+def with_metadata() -> Image.Image:
+    """A turned picture with profile, EXIF and XMP, as a camera's file has them."""
+    image = Image.fromarray(photograph(width=64, height=40))
+    exif = Image.Exif()
+    exif[0x0112], exif[0x010F] = 6, "maker"
+    held = io.BytesIO()
+    image.save(held, "PNG", exif=exif.tobytes(), icc_profile=SRGB)
+    return Image.open(held)
+
+
+def test_metadata_is_kept_and_orientation_applied(codec: Codec) -> None:
+    image = with_metadata()
+    shown = codec.decode(codec.encode(image, quality=95))
+    assert shown.size == (40, 64)
+    assert psnr(np.rot90(rgb(image), -1), rgb(shown)) > 28
+    assert shown.info["icc_profile"] == SRGB
+    exif = shown.getexif()
+    assert exif[0x010F] == "maker"
+    assert exif.get(0x0112, 1) == 1
+
+
+def test_stripping_takes_exif_but_not_what_is_seen(codec: Codec) -> None:
+    data = codec.encode(with_metadata(), strip=True)
+    shown = codec.decode(data)
+    assert shown.size == (40, 64)
+    assert "exif" not in shown.info
+    assert shown.info["icc_profile"] == SRGB
+    assert not info(data).exif
+
+
+def test_xmp_is_kept(codec: Codec) -> None:
+    packet = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"/>'
+    image = Image.fromarray(photograph(width=24, height=24))
+    image.info["xmp"] = packet
+    assert codec.decode(codec.encode(image)).info["xmp"] == packet
+    assert "xmp" not in codec.decode(codec.encode(image, strip=True)).info
+
+
+def test_animations_are_refused(codec: Codec) -> None:
+    held = io.BytesIO()
+    frames = [Image.new("RGB", (8, 8), colour) for colour in ("red", "blue")]
+    frames[0].save(held, "GIF", save_all=True, append_images=frames[1:])
+    with pytest.raises(UnsupportedImage, match="2 frames"):
+        codec.encode(Image.open(held))
+
+
+PHOTOGRAPHS = [("astronaut", 256, 256), ("chelsea", 300, 260)]
+
+
+@pytest.mark.parametrize(("name", "width", "height"), PHOTOGRAPHS)
+def test_more_quality_is_more_bytes_and_more_psnr(codec: Codec, name: str, width: int, height: int) -> None:
+    pixels = photograph(name, width, height)
+    sizes, scores = [], []
+    for quality in range(0, 101, 5):
+        data = codec.encode(pixels, quality=quality)
+        sizes.append(len(data))
+        scores.append(psnr(pixels, rgb(codec.decode(data))))
+    for before, after in pairwise(sizes):
+        assert after >= 0.995 * before
+    for low, high in pairwise(scores):
+        assert high >= low - 0.05
+    assert sizes[-1] > 10 * sizes[0]
+    assert scores[-1] > scores[0] + 12
+
+
+def test_quality_is_continuous(codec: Codec) -> None:
+    """A fortieth is the finest step; every one of them is another file, near its neighbours."""
+    pixels = photograph(width=256, height=256)
+    sizes = [len(codec.encode(pixels, quality=q)) for q in (49.975, 50, 50.01, 50.025, 50.5)]
+    assert sizes[1] == sizes[2]
+    assert max(sizes[:4]) < 1.02 * min(sizes[:4])
+    assert info(codec.encode(pixels, quality=50.025)).quality == 50.025
+
+
+@pytest.mark.parametrize(("name", "share"), [("astronaut", 0.02), ("coffee", 0.08), ("chelsea", 0.3)])
+def test_sizes_asked_for_are_met(codec: Codec, name: str, share: float) -> None:
+    pixels = photograph(name, 288, 256)
+    target = round(share * pixels.size / 3)
+    assert 0.99 * target <= len(codec.encode(pixels, target_size=target)) <= target
+
+
+def test_bits_per_pixel_asked_for_are_met(codec: Codec) -> None:
+    pixels = photograph("coffee", 257, 255)
+    for target in (0.2, 0.75, 2):
+        bpp = 8 * len(codec.encode(pixels, target_bpp=target)) / (257 * 255)
+        assert 0.985 * target <= bpp <= target
+
+
+@pytest.mark.parametrize("target", [24, 30.5, 36])
+def test_psnr_asked_for_is_met(codec: Codec, target: float) -> None:
+    for name in ("astronaut", "coffee"):
+        pixels = photograph(name, 200, 176)
+        data = codec.encode(pixels, min_psnr=target)
+        found = psnr(pixels, rgb(codec.decode(data)))
+        assert target <= found < target + 0.1
+        goal = info(data).goal
+        assert goal is not None
+        assert goal.psnr == pytest.approx(found, abs=0.011)
+
+
+def test_targets_hold_with_metadata_and_alpha(codec: Codec) -> None:
+    image = with_metadata().resize((256, 160))
+    image.putalpha(Image.linear_gradient("L").resize((256, 160)))
+    image.info["icc_profile"] = SRGB
+    assert 0.99 * 4000 <= len(codec.encode(image, target_size=4000)) <= 4000
+    gray = image.convert("LA")
+    del gray.info["icc_profile"], gray.info["exif"]
+    shown = codec.decode(codec.encode(gray, min_psnr=32))
+    visible = np.asarray(gray.getchannel("A")) > 0
+    assert psnr(np.asarray(gray)[visible, 0], np.asarray(shown)[visible, 0]) >= 32
+
+
+def test_targets_out_of_reach_name_the_bound(codec: Codec) -> None:
+    pixels = photograph(width=128, height=128)
+    least, most = (len(codec.encode(pixels, quality=q)) for q in (0, 100))
+    with pytest.raises(TargetUnreachable, match=f"at least {least} bytes"):
+        codec.encode(pixels, target_size=least - 1)
+    with pytest.raises(TargetUnreachable, match=f"at most {most} bytes"):
+        codec.encode(pixels, target_size=2 * most)
+    with pytest.raises(TargetUnreachable, match="bytes"):
+        codec.encode(pixels, target_bpp=1e-6)
+    with pytest.raises(TargetUnreachable, match="dB"):
+        codec.encode(pixels, min_psnr=90)
+    assert len(codec.encode(pixels, target_size=least)) <= least
+    assert codec.encode(pixels, min_psnr=1)  # quality 0 is more than enough
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"quality": -1}, "0 to 100"),
+        ({"quality": 100.5}, "0 to 100"),
+        ({"quality": float("nan")}, "0 to 100"),
+        ({"target_size": 0}, "positive"),
+        ({"target_bpp": -1.0}, "positive"),
+        ({"min_psnr": float("inf")}, "positive"),
+        ({"min_psnr": float("nan")}, "positive"),
+        ({"target_size": 5000, "quality": 50}, "target_size and quality 50"),
+        ({"target_size": 5000, "min_psnr": 30.0}, "target_size, min_psnr"),
+    ],
+)
+def test_arguments_out_of_range(codec: Codec, arguments: dict[str, float], message: str) -> None:
+    with pytest.raises(InvalidArgument, match=message):
+        codec.encode(photograph(width=16, height=16), **arguments)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("image", [None, "picture.png", np.zeros((4, 4, 2), np.uint8), np.zeros((4, 4))])
+def test_what_is_no_picture(codec: Codec, image: object) -> None:
+    with pytest.raises(InvalidArgument):
+        codec.encode(image)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("data", ["picture.lci", 12, None, [1, 2]])
+def test_what_is_no_data(codec: Codec, data: object) -> None:
+    with pytest.raises(InvalidArgument, match="bytes"):
+        codec.decode(data)  # type: ignore[arg-type]
+
+
+def test_what_is_no_file_of_ours(codec: Codec) -> None:
+    good = codec.encode(photograph(width=16, height=16))
+    for partial in (False, True):
+        for data, error in (
+            (b"", NotLatentCodecFile),
+            (b"\x89PNG\r\n\x1a\n", NotLatentCodecFile),
+            (good[:8] + b"\x02" + good[9:], UnsupportedVersion),
+            (good[:5], TruncatedFile),
+            (good[:20], TruncatedFile),
+        ):
+            with pytest.raises(error):
+                codec.decode(data, partial=partial)
+
+
+def test_other_models_and_devices() -> None:
+    with pytest.raises(UnknownModel, match="'native'"):
+        Codec("sdxl")
+    with pytest.raises(InvalidArgument, match="device"):
+        Codec(device="tpu")
+
+
+def test_files(codec: Codec, tmp_path: Path) -> None:
+    source, packed, shown = (tmp_path / name for name in ("in.png", "a.lci", "out.png"))
+    Image.fromarray(photograph(width=50, height=30)).save(source)
+    packed.write_bytes(b"an older file")
+    written = codec.compress(source, packed, quality=75)
+    assert written == packed.stat().st_size
+    codec.decompress(str(packed), str(shown))
+    with Image.open(shown) as image:
+        assert image.size == (50, 30)
+        assert np.array_equal(np.asarray(image), np.asarray(codec.decode(packed.read_bytes())))
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a.lci", "in.png", "out.png"]
+    latentcodec.compress(source, packed, min_psnr=30, device="cpu")
+    latentcodec.decompress(packed, tmp_path / "out.webp", device="cpu")
+    assert (tmp_path / "out.webp").exists()
+
+
+def test_a_failure_leaves_the_older_file_alone(codec: Codec, tmp_path: Path) -> None:
+    source, packed = tmp_path / "in.png", tmp_path / "a.lci"
+    Image.new("RGB", (8, 8)).save(source)
+    packed.write_bytes(b"an older file")
+    with pytest.raises(TargetUnreachable):
+        codec.compress(source, packed, target_size=3)
+    assert packed.read_bytes() == b"an older file"
+    shown = tmp_path / "out.png"
+    shown.write_bytes(b"an older picture")
+    with pytest.raises(FormatError):
+        codec.decompress(packed, shown)
+    assert shown.read_bytes() == b"an older picture"
+
+
+def test_partial_decoding_tells_what_is_missing(codec: Codec, tmp_path: Path) -> None:
+    data = codec.encode(photograph(width=128, height=96), quality=80)
+    cut = tmp_path / "cut.lci"
+    cut.write_bytes(data[: len(data) // 2])
+    with pytest.raises(TruncatedFile):
+        codec.decode(cut.read_bytes())
+    image = codec.decode(cut.read_bytes(), partial=True)
+    report = image.info["report"]
+    assert report.truncated
+    assert report.incomplete == (0,)
+    codec.decompress(cut, tmp_path / "left.png", partial=True)
+    with Image.open(tmp_path / "left.png") as left:
+        assert np.array_equal(np.asarray(left), np.asarray(image))
+    assert codec.decode(data, partial=True).info["report"].intact
+    assert "report" not in codec.decode(data).info

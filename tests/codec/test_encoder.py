@@ -1,0 +1,141 @@
+"""Encoding a picture: tiles that do not show, targets measured on what a decoder gets."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from latentcodec.chunks import DEFAULT_LIMITS
+from latentcodec.codec import encoder as module
+from latentcodec.codec.decoder import decode_file
+from latentcodec.codec.encoder import PictureEncoder
+from latentcodec.codec.native import NativeCodec
+from latentcodec.codec.planes import analyse_tile, latent_box, pad_to_patches
+from latentcodec.container import Goal, unpack
+from latentcodec.image import Picture, from_array
+from tests.conftest import Pixels, photograph, psnr, retiled
+
+
+def decoded(codec: NativeCodec, data: bytes) -> Picture:
+    return decode_file(codec, unpack(data), DEFAULT_LIMITS, None)[0]
+
+
+@pytest.fixture(scope="module")
+def picture() -> Picture:
+    return from_array(photograph("coffee", 210, 150))
+
+
+def test_tiles_are_analysed_as_the_whole(native: NativeCodec, picture: Picture) -> None:
+    padded = pad_to_patches(picture.pixels)
+    halo = native.weights.config.transform.analysis_halo
+    whole = native.analyse(padded, 3000)
+    for x in range(0, 210, 64):
+        for y in range(0, 150, 64):
+            x0, y0, x1, y1 = box = latent_box((x, y, min(x + 64, 210), min(y + 64, 150)))
+            part = analyse_tile(padded, box, halo, lambda pixels: native.analyse(pixels, 3000))
+            assert torch.allclose(part, whole[:, y0:y1, x0:x1], atol=2e-3)
+
+
+@pytest.mark.parametrize("tile_size", [64, 96])
+def test_small_tiles_cost_bytes_but_no_quality(
+    native: NativeCodec, picture: Picture, tile_size: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for level in (1000, 3200):
+        one = PictureEncoder(native, picture).encode(level)
+        file = retiled(native, picture, tile_size, level, monkeypatch)
+        assert file.header.tile_size == tile_size
+        assert len(file.tiles) == math.ceil(210 / tile_size) * math.ceil(150 / tile_size)
+        tiled, _ = decode_file(native, file, DEFAULT_LIMITS, None)
+        whole = decoded(native, one.data)
+        assert psnr(picture.pixels, tiled.pixels) == pytest.approx(
+            psnr(picture.pixels, whole.pixels), abs=0.15
+        )
+
+
+def test_there_are_no_seams(native: NativeCodec, picture: Picture, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The error along tile borders is that of everywhere else."""
+    file = retiled(native, picture, 64, 2600, monkeypatch)
+    tiled, _ = decode_file(native, file, DEFAULT_LIMITS, None)
+    whole = decoded(native, PictureEncoder(native, picture).encode(2600).data)
+
+    def at_borders(pixels: Pixels) -> float:
+        error = (pixels.astype(float) - picture.pixels) ** 2
+        return float(
+            np.concatenate([error[:, 62:66].ravel(), error[62:66].ravel(), error[126:130].ravel()]).mean()
+        )
+
+    assert at_borders(tiled.pixels) < 1.15 * at_borders(whole.pixels)
+
+
+def test_encoding_is_repeatable(native: NativeCodec, picture: Picture, one_thread: None) -> None:
+    first = PictureEncoder(native, picture).encode(1500)
+    encoder = PictureEncoder(native, picture)
+    encoder.encode(3000)
+    assert encoder.encode(1500).data == first.data
+
+
+def test_measured_psnr_is_that_of_the_decoded_picture(
+    native: NativeCodec, picture: Picture, one_thread: None
+) -> None:
+    attempt = PictureEncoder(native, picture).attempt(2200, measure=True)
+    assert attempt.level == 2200
+    assert attempt.size == len(attempt.encoded.data)
+    assert attempt.psnr == pytest.approx(psnr(picture.pixels, decoded(native, attempt.encoded.data).pixels))
+    assert PictureEncoder(native, picture).attempt(2200, measure=False).psnr is None
+
+
+def test_hidden_pixels_do_not_count(native: NativeCodec, one_thread: None) -> None:
+    pixels = photograph(width=64, height=64)
+    alpha = np.full((64, 64), 255, np.uint8)
+    alpha[:, 40:] = 0
+    pixels[:, 40:] = np.random.default_rng(0).integers(0, 256, (64, 24, 3))
+    picture = Picture(pixels, alpha)
+    attempt = PictureEncoder(native, picture).attempt(3600, measure=True)
+    shown = decoded(native, attempt.encoded.data)
+    assert attempt.psnr == pytest.approx(psnr(pixels[:, :40], shown.pixels[:, :40]))
+    assert np.array_equal(shown.alpha, alpha)  # type: ignore[arg-type]
+    noisy = PictureEncoder(native, Picture(pixels)).encode(3600)
+    assert attempt.size < 0.9 * len(noisy.data)  # nobody pays for what nobody sees
+
+
+def test_a_wholly_hidden_picture(native: NativeCodec) -> None:
+    picture = Picture(photograph(width=40, height=24), np.zeros((24, 40), np.uint8))
+    attempt = PictureEncoder(native, picture).attempt(2000, measure=True)
+    assert attempt.psnr == math.inf
+    assert attempt.size < 200
+
+
+def test_goals_are_stored(native: NativeCodec, picture: Picture) -> None:
+    encoder = PictureEncoder(native, picture)
+    attempt = encoder.attempt(2000, measure=True)
+    data = encoder.finish(attempt, Goal("psnr", 30.0, attempt.psnr))
+    goal = unpack(data).goal
+    assert goal is not None
+    assert (goal.kind, goal.target) == ("psnr", 30.0)
+    assert goal.psnr == pytest.approx(attempt.psnr, abs=0.01)
+    assert np.array_equal(decoded(native, data).pixels, decoded(native, attempt.encoded.data).pixels)
+
+
+def test_attempts_are_small(native: NativeCodec, picture: Picture) -> None:
+    """A search keeps several attempts: none of them may hold the latent plane."""
+    attempt = PictureEncoder(native, picture).attempt(100, measure=True)
+    assert not any(isinstance(value, torch.Tensor) for value in vars(attempt.encoded).values())
+
+
+def test_alpha_is_packed_once(native: NativeCodec, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[tuple[int, ...]] = []
+
+    def counting(alpha: Pixels) -> bytes:
+        calls.append(alpha.shape)
+        return module_pack(alpha)
+
+    module_pack = module.pack_alpha
+    monkeypatch.setattr(module, "pack_alpha", counting)
+    alpha = np.full((20, 30), 7, np.uint8)
+    encoder = PictureEncoder(native, Picture(photograph(width=30, height=20), alpha))
+    for level in (0, 100, 4000):
+        encoder.encode(level)
+    assert calls == [(20, 30)]

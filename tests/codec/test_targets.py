@@ -1,0 +1,107 @@
+"""Searching a quality: what is returned was measured and holds, whatever the curve looks like."""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Callable
+
+import pytest
+
+from latentcodec.codec.targets import MAX_ATTEMPTS, Attempt, meet_psnr, meet_size
+from latentcodec.errors import TargetUnreachable
+from latentcodec.header import MAX_QUALITY_LEVEL as TOP
+
+Curve = Callable[[int], float]
+NOISE = [1 + 0.0005 * random.Random(level).gauss(0, 1) for level in range(TOP + 1)]
+
+SIZES: dict[str, Curve] = {
+    "exponential": lambda level: 1500 * 60 ** (level / TOP),
+    "noisy": lambda level: 1500 * 60 ** (level / TOP) * NOISE[level],
+    "late": lambda level: 2000 + 90_000 * (level / TOP) ** 12,
+    "early": lambda level: 60 + 40_000 * (level / TOP) ** 0.1,
+    "plateau": lambda level: 60 + (1000 * 30 ** ((level - 3500) / 500) if level >= 3500 else 0),
+    "step": lambda level: 1000 if level < 1234 else 100_000,
+}
+
+
+class Searched:
+    """An encoder that only counts: `size` and `psnr` of a level are rounded as real ones are."""
+
+    def __init__(self, size: Curve, psnr: Curve = lambda level: 20 + 25 * level / TOP) -> None:
+        self.size, self.psnr = size, psnr
+        self.levels: list[int] = []
+
+    def attempt(self, level: int) -> Attempt:
+        assert 0 <= level <= TOP
+        assert level not in self.levels, "encoded twice"
+        self.levels.append(level)
+        return Attempt(level, round(self.size(level)), self.psnr(level), None)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("name", SIZES)
+def test_sizes_are_met_from_below(name: str) -> None:
+    curve = SIZES[name]
+    sizes = [round(curve(level)) for level in range(TOP + 1)]
+    chance = random.Random(7)
+    for _ in range(40):
+        target = round(sizes[0] + (sizes[-1] - sizes[0]) * chance.random() ** 3)
+        searched = Searched(curve)
+        met = meet_size(searched.attempt, target)
+        assert met.size == sizes[met.level] <= target
+        assert met.level in searched.levels
+        assert len(searched.levels) <= MAX_ATTEMPTS + 2  # and the two ends
+        # Within 1 %, or nothing that the search may call a neighbour comes closer.
+        best = max(size for size in sizes if size <= target)
+        assert met.size >= 0.99 * target or sizes[met.level + 1] > target or met.size == best
+
+
+def test_a_common_curve_takes_few_encodings() -> None:
+    for target in range(2000, 80_000, 1777):
+        searched = Searched(SIZES["noisy"])
+        assert meet_size(searched.attempt, target).size >= 0.99 * target
+        assert len(searched.levels) <= 8
+
+
+def test_sizes_out_of_reach_name_the_bound() -> None:
+    searched = Searched(SIZES["exponential"])
+    with pytest.raises(TargetUnreachable, match="at least 1500 bytes"):
+        meet_size(searched.attempt, 1499)
+    with pytest.raises(TargetUnreachable, match="at most 90000 bytes"):
+        meet_size(Searched(SIZES["exponential"]).attempt, 91_000)
+    with pytest.raises(TargetUnreachable, match="0 bytes"):
+        meet_size(Searched(SIZES["exponential"]).attempt, 0)
+
+
+@pytest.mark.parametrize("target", [1500, 1501, 89_999, 90_000, 90_500])
+def test_sizes_at_the_ends_are_met(target: int) -> None:
+    assert 0.99 * target <= meet_size(Searched(SIZES["exponential"]).attempt, target).size <= target
+
+
+@pytest.mark.parametrize("target", [5.0, 20.0, 20.001, 31.7, 44.99, 45.0])
+def test_psnr_is_met_from_above(target: float) -> None:
+    searched = Searched(SIZES["exponential"])
+    met = meet_psnr(searched.attempt, target)
+    assert met.psnr is not None
+    assert met.psnr >= target
+    if target > 20:
+        assert met.psnr <= target + 0.03
+    else:
+        assert met.level == 0
+    assert len(searched.levels) <= 8
+
+
+def test_psnr_curves_with_noise_and_infinity() -> None:
+    def curve(level: int) -> float:
+        return math.inf if level > 3000 else 30 * NOISE[level] + level / 400
+
+    for target in (30.5, 33.3, 37.4):
+        met = meet_psnr(Searched(SIZES["exponential"], curve).attempt, target)
+        assert target <= curve(met.level) == met.psnr
+        assert met.psnr < target + 0.1
+    assert meet_psnr(Searched(SIZES["exponential"], lambda level: math.inf).attempt, 99).level == 0
+
+
+def test_psnr_out_of_reach_names_the_bound() -> None:
+    with pytest.raises(TargetUnreachable, match=r"quality 100 reaches 45\.00 dB"):
+        meet_psnr(Searched(SIZES["exponential"]).attempt, 45.01)

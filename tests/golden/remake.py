@@ -1,0 +1,76 @@
+"""Makes the golden files anew, from a checkout: python -m tests.golden.remake
+
+Until the first release they change with the model; from then on they never do (docs/format.md).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+from latentcodec.codec.encoder import PictureEncoder
+from latentcodec.codec.native import NativeCodec
+from latentcodec.codec.planes import latent_box
+from latentcodec.container import unpack
+from latentcodec.image import Picture
+from latentcodec.weights.native import shipped_weights
+
+FOLDER = Path(__file__).parent
+SAMPLES = FOLDER.parents[1] / "samples"
+DESCRIPTION = FOLDER / "golden.json"
+
+
+def pictures() -> dict[str, tuple[Picture, float]]:
+    """Name -> (picture, quality)."""
+    with Image.open(SAMPLES / "astronaut.png") as image:
+        pixels = np.array(image.convert("RGB"))
+    colour = Picture(pixels[40:104, 176:272].copy())
+    gray = np.repeat(pixels[100:151, 200:277, 1:2], 3, axis=2)
+    distance = np.hypot(*(np.indices((51, 77)) - np.array([25, 38])[:, None, None]))
+    alpha = (255 * np.clip(1.5 - distance / 30, 0, 1)).astype(np.uint8)
+    return {"colour-96x64": (colour, 70.0), "gray-alpha-77x51": (Picture(gray, alpha, gray=True), 35.0)}
+
+
+def describe(codec: NativeCodec, data: bytes) -> dict[str, Any]:
+    """What a decoder must find in a file of one tile: its digest, latents and alpha."""
+    file = unpack(data)
+    header = file.header
+    (tile,), (box,) = file.tiles, header.tile_grid()
+    if tile is None:
+        raise ValueError("a golden file is whole")
+    x0, y0, x1, y1 = latent_box(box)
+    decoded = codec.decode_tile(tile.stream, tile.digest, header.quality_level, y1 - y0, x1 - x0)
+    latents = decoded.latents.cpu().numpy().astype("<i2")
+    return {
+        "bytes": len(data),
+        "sha256": hashlib.sha256(data).hexdigest(),
+        "networks_hash": header.networks_hash.hex(),
+        "symbols_crc32": f"{tile.digest:08x}",
+        "latents_shape": list(latents.shape),
+        "latents_sha256": hashlib.sha256(latents.tobytes()).hexdigest(),
+        "alpha_sha256": hashlib.sha256(tile.alpha).hexdigest() if tile.alpha is not None else None,
+    }
+
+
+def main() -> None:
+    """Write the files and what is in them."""
+    torch.set_num_threads(1)
+    codec = NativeCodec(shipped_weights(), torch.device("cpu"))
+    described = {}
+    for name, (picture, quality) in pictures().items():
+        data = PictureEncoder(codec, picture).encode(round(40 * quality)).data
+        (FOLDER / f"{name}.lci").write_bytes(data)
+        described[name] = describe(codec, data)
+        sys.stdout.write(f"{name}: {len(data)} bytes, symbols {described[name]['symbols_crc32']}\n")
+    DESCRIPTION.write_text(json.dumps(described, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,69 @@
+"""The golden files decode to the symbols and latents that were written down when they were made."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any
+
+import numpy as np
+import pytest
+
+from latentcodec.codec.api import Codec
+from latentcodec.codec.native import NativeCodec
+from latentcodec.container import unpack
+from latentcodec.weights.native import NativeWeights
+from tests import model_reference
+from tests.conftest import psnr
+from tests.golden.remake import DESCRIPTION, FOLDER, describe, pictures
+
+GOLDEN: dict[str, dict[str, Any]] = json.loads(DESCRIPTION.read_text())
+
+
+@pytest.fixture(autouse=True)
+def same_weights(weights: NativeWeights) -> None:
+    """One plain message where the model has changed, instead of as many as there are tests."""
+    for name in GOLDEN:
+        header = unpack((FOLDER / f"{name}.lci").read_bytes()).header
+        if (header.networks_hash, header.synthesis_hash) != (weights.networks_hash, weights.synthesis_hash):
+            pytest.fail(
+                f"{name}.lci was made with other weights than those shipped now; until the first release: "
+                "python -m tests.golden.remake"
+            )
+
+
+def test_every_file_is_described() -> None:
+    assert {path.stem for path in FOLDER.glob("*.lci")} == set(GOLDEN) == set(pictures())
+
+
+@pytest.mark.parametrize("name", GOLDEN)
+def test_symbols_and_latents_are_those_of_old(native: NativeCodec, name: str) -> None:
+    data = (FOLDER / f"{name}.lci").read_bytes()
+    assert describe(native, data) == GOLDEN[name]
+
+
+@pytest.mark.parametrize("name", GOLDEN)
+def test_an_implementation_of_the_specification_finds_the_same(weights: NativeWeights, name: str) -> None:
+    file = unpack((FOLDER / f"{name}.lci").read_bytes())
+    tile, (_, height, width) = file.tiles[0], GOLDEN[name]["latents_shape"]
+    assert tile is not None
+    latents, digest = model_reference.decode_tile(
+        weights, tile.stream, file.header.quality_level, height, width
+    )
+    assert f"{digest:08x}" == GOLDEN[name]["symbols_crc32"]
+    stored = hashlib.sha256(latents.astype("<i2").tobytes()).hexdigest()
+    assert stored == GOLDEN[name]["latents_sha256"]
+
+
+@pytest.mark.parametrize("name", GOLDEN)
+def test_pictures_are_what_was_encoded(codec: Codec, name: str) -> None:
+    picture, quality = pictures()[name]
+    image = codec.decode((FOLDER / f"{name}.lci").read_bytes())
+    assert image.size == (picture.width, picture.height)
+    shown = np.asarray(image.convert("RGB"))
+    visible = np.ones(shown.shape[:2], bool)
+    if picture.alpha is not None:
+        assert image.mode == "LA"
+        assert np.array_equal(np.asarray(image.getchannel("A")), picture.alpha)
+        visible = picture.alpha > 0
+    assert psnr(picture.pixels[visible], shown[visible]) > (28 if quality > 50 else 22)
