@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -47,6 +48,13 @@ def psnr(reference: Pixels, distorted: Pixels) -> float:
 def largest_difference(a: Pixels, b: Pixels) -> int:
     """The largest difference of two pictures, in levels of 255."""
     return int(np.abs(a.astype(int) - b.astype(int)).max())
+
+
+@pytest.fixture(scope="session", autouse=True)
+def interruptible() -> None:
+    """Ctrl-C works in tests and the processes they start, also where the suite runs in the background."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

@@ -89,7 +89,7 @@ def _length_options(command: Command) -> Command:
     help=f"The crops' side, a multiple of {_CROP_UNIT}.",
 )
 @click.option(
-    "--learning-rate", type=Number(0, 1, min_open=True), default=1e-3, show_default=True, metavar="RATE"
+    "--learning-rate", type=Number(0, 1, min_open=True), default=5e-4, show_default=True, metavar="RATE"
 )
 @click.option("--full-precision", is_flag=True, help="No bfloat16: slower, hardly better.")
 def run(
@@ -242,26 +242,43 @@ def export(run: Path, out: Path | None) -> None:
 @click.argument("folder", type=_FOLDER)
 @device_option
 @click.option("--threads", type=click.IntRange(0), metavar="N", help="CPU threads; 0 leaves it to PyTorch.")
+@click.option("--held-out", is_flag=True, help="Only those of FOLDER that training holds out, by name.")
+@click.option("--zero-branches", is_flag=True, help="Without the convolutional branches; for comparison only.")
 @click.option("-Q", "--quiet", is_flag=True, help="No progress.")
-def evaluate(run: Path, folder: Path, device: str, threads: int | None, quiet: bool) -> None:
+def evaluate(
+    run: Path,
+    folder: Path,
+    device: str,
+    threads: int | None,
+    held_out: bool,
+    zero_branches: bool,
+    quiet: bool,
+) -> None:
     """Measure rate and distortion of RUN on the pictures below FOLDER, and keep them for its model card.
 
     Rates are code lengths of the real symbols; files come out a little larger.
     """
     from latentcodec.nn.device import choose_device
     from latentcodec.training.card import describe_pictures, save_figures
-    from latentcodec.training.data import find_pictures
+    from latentcodec.errors import TrainingError
+    from latentcodec.training.data import find_pictures, is_held_out
     from latentcodec.training.evaluate import evaluate as measure
+    from latentcodec.training.evaluate import zero_branches as without_branches
     from latentcodec.training.run_folder import averaged_model
 
     _set_threads(threads)
     model, step = averaged_model(run, choose_device(device))
-    paths = find_pictures(folder)
+    paths = [path for path in find_pictures(folder) if not held_out or is_held_out(path)]
+    if not paths:
+        raise TrainingError(f"{folder}: none of its pictures is held out; leave --held-out away")
+    if zero_branches:
+        without_branches(model)
     with evaluation_progress(quiet=quiet) as progress:
         points = measure(model, paths, progress=progress)
     click.echo(f"{click.format_filename(run)}, step {step}, {len(paths)} pictures of {folder.name}")
     _print_points(points)
-    save_figures(run, step, describe_pictures(folder, paths), points)
+    if not zero_branches:
+        save_figures(run, step, describe_pictures(folder, paths), points)
 
 
 def _print_points(points: list[Point]) -> None:

@@ -10,7 +10,6 @@ z and all residuals as little-endian int32, in that order, positions that are no
 
 from __future__ import annotations
 
-import zlib
 from dataclasses import dataclass
 
 import numpy as np
@@ -93,13 +92,10 @@ class NativeCodec:
         with full_precision(self.device):
             z = self.hyper_analysis(padded[None], self._level(level))[0]
         z = z.round().clamp(-HYPER_LIMIT, HYPER_LIMIT).to(torch.int32)
-        encoder, digest = Encoder(self.tables), 0
+        encoder = Encoder(self.tables)
 
         def put(values: Tensor, rows: Tensor) -> None:
-            nonlocal digest
-            symbols = values.cpu().numpy().astype("<i4")
-            digest = zlib.crc32(symbols.tobytes(), digest)
-            encoder.put(symbols, rows.cpu().numpy())
+            encoder.put(values.cpu().numpy(), rows.cpu().numpy())
 
         rows = self.integer.hyper_rows(level, *z.shape[1:])
         z = z * (rows > 0)
@@ -117,7 +113,7 @@ class NativeCodec:
 
         latents = self.integer.latents(z, level, height, width, code)
         bits = encoder.ideal_bits()
-        return EncodedTile(encoder.finish(), digest, latents, bits)
+        return EncodedTile(encoder.finish(), encoder.digest, latents, bits)
 
     def decode_tile(
         self,
@@ -135,13 +131,10 @@ class NativeCodec:
         Raises TruncatedFile or MalformedFile on a damaged stream and ChecksumMismatch where the symbols have
         another digest. With partial=True an early end gives zeros for the rest instead.
         """
-        decoder, found = Decoder(stream, self.tables, partial=partial), 0
+        decoder = Decoder(stream, self.tables, partial=partial)
 
         def take(rows: Tensor) -> Tensor:
-            nonlocal found
-            values = decoder.take(rows.cpu().numpy())
-            found = zlib.crc32(values.astype("<i4").tobytes(), found)
-            return torch.from_numpy(values).to(self.device)
+            return torch.from_numpy(decoder.take(rows.cpu().numpy())).to(self.device)
 
         rows = self.integer.hyper_rows(level, -(-height // 4), -(-width // 4))
         z = torch.zeros(rows.shape, dtype=torch.int32, device=self.device)
@@ -157,9 +150,9 @@ class NativeCodec:
         if decoder.exhausted:
             return DecodedTile(latents, False)
         decoder.finish()
-        if found != digest:
+        if decoder.digest != digest:
             raise ChecksumMismatch(
-                f"{name}: decoded symbols have digest {found:08x}, the file says {digest:08x}"
+                f"{name}: decoded symbols have digest {decoder.digest:08x}, the file says {digest:08x}"
             )
         return DecodedTile(latents, True)
 

@@ -18,6 +18,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -32,6 +33,7 @@ ROWS = 64
 ROWS_PER_OCTAVE = 6
 SMALLEST_SCALE = 0.09  # standard deviation of row 0, which is "surely zero"; row r has 0.09 * 2^(r/6)
 FRACTION = 16  # means and rows come in sixteenths
+START_ACTIVATION = 24.0  # standard deviation of integer activations at the start of training
 HYPER_SPREAD = 2.0  # standard deviation of hyperlatents at the start of training
 ROW_UNIT = 12.0  # rows per unit of the trained row parameters
 MEAN_LIMIT = 8191  # of a mean or a latent, in sixteenths
@@ -122,7 +124,7 @@ def layer_shapes(config: EntropyConfig) -> dict[str, tuple[int, int, int, int]]:
 
 
 class HyperAnalysis(nn.Module):
-    """h_a (encoder only, float): y (B, C, H, W), sides multiples of 4 -> z (B, hyper, H/4, W/4), unrounded."""
+    """h_a (encoder, float): y (B, C, H, W), sides multiples of 4 -> z (B, hyper, H/4, W/4), unrounded."""
 
     def __init__(self, config: EntropyConfig) -> None:
         super().__init__()
@@ -178,15 +180,29 @@ class TrainableEntropyModel(nn.Module):
     def calibrate(self, y: Tensor, log_gain: Tensor) -> None:
         """Start from statistics of real latents. y (B, C, H, W) at unit gain; log_gain (KNOTS, C).
 
-        Rows begin at the latents' spread, hyperlatents with a standard deviation of HYPER_SPREAD: smaller ones
-        round to zero, and a hyperprior that says nothing is never missed again.
+        Rows begin at the latents' spread, hyperlatents with a deviation of HYPER_SPREAD, and the layers from y
+        to the first context net with activations well above their rounding: with PyTorch's own initial weights
+        the signal falls below a sixteenth on its way, and the hyperprior never learns to say anything.
         """
         level = torch.arange(len(y), device=y.device) / len(y) * MAX_LEVEL
-        z = self.analysis(y * interpolate_knots(log_gain, level).exp(), level)
+        scaled, h_a = y * interpolate_knots(log_gain, level).exp(), self.analysis
+        for convolution in (h_a.conv_in, h_a.conv_mid, h_a.conv_down, h_a.conv_out):
+            outputs: list[Tensor] = []
+            hook = convolution.register_forward_hook(lambda *call: outputs.append(call[2]))
+            h_a(scaled, level)
+            hook.remove()
+            convolution.weight.div_(outputs[0].std().clamp(min=1e-6))
+        z = h_a(scaled, level)
         scale = HYPER_SPREAD / z.std((0, 2, 3)).clamp(min=1e-6)
-        self.analysis.conv_out.weight.mul_(scale[:, None, None, None])
-        self.analysis.conv_out.bias.sub_(z.mean((0, 2, 3))).mul_(scale)  # type: ignore[union-attr]
+        h_a.conv_out.weight.mul_(scale[:, None, None, None])
+        cast(Tensor, h_a.conv_out.bias).sub_(z.mean((0, 2, 3))).mul_(scale)
         self.hyper_row.fill_(math.log2(HYPER_SPREAD / SMALLEST_SCALE) * ROWS_PER_OCTAVE / ROW_UNIT)
+        h = clamp(4 * round_half_up(h_a(scaled, level)))
+        for name in ("hyper_in", "hyper_up", "hyper_out", "context0_in"):
+            layer = cast(TrainableIntegerConv, self.layers[name])
+            layer.conv.weight.mul_(START_ACTIVATION / layer(h, level).std().clamp(min=1.0))
+            h = leaky_clamp(layer(h, level))
+            h = F.pixel_shuffle(h, 2) if name == "hyper_up" else h
         spread = y.sub(y.mean((0, 2, 3), keepdim=True)).abs().mean((0, 2, 3)).clamp(min=1e-4)
         rows = (log_gain + spread.log() - math.log(SMALLEST_SCALE)) / math.log(2) * ROWS_PER_OCTAVE
         self.row_offset.copy_(rows.clamp(0, ROWS - 1) / ROW_UNIT)

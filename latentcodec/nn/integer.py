@@ -117,10 +117,6 @@ class IntegerLayer:
                 f"{name}: an accumulator can reach {reach}, past the bound of {ACCUMULATOR_LIMIT}"
             )
 
-    def bias_at(self, level: int) -> Tensor:
-        """(O,) int64 bias at a quality level, interpolated in integer arithmetic."""
-        return interpolate_integers(self.bias, level)
-
 
 def interpolate_integers(table: Tensor, level: int) -> Tensor:
     """Linear interpolation of an integer knot table (KNOTS, ...) at an integer level, rounding halves up."""

@@ -65,6 +65,14 @@ def load(path: Path) -> Tensor:
 
 
 @torch.no_grad()
+def zero_branches(model: NativeModel) -> None:
+    """Silence the convolutional branches of both transforms: what is left is the lapped block transform."""
+    for layer in (model.analysis.conv_out, model.synthesis.conv_out):
+        for parameter in layer.parameters():
+            parameter.zero_()
+
+
+@torch.no_grad()
 def evaluate(
     model: NativeModel,
     paths: list[Path],

@@ -12,9 +12,9 @@ run is to end. SIGINT and SIGTERM end it after the step that they meet, with a c
 
 from __future__ import annotations
 
+import io
 import json
 import math
-import os
 import signal
 import time
 import warnings
@@ -59,14 +59,14 @@ class TrainingConfig:
     seed: int = 1
     batch: int = 16
     crop: int = 128
-    learning_rate: float = 1e-3
+    learning_rate: float = 5e-4
     warm_up: int = 200
     structure: float = 0.5
     average: float = 0.999
     clip: float = 200.0
     muon: bool = True
     hyper_free: int = 1000
-    """Steps at the start without the rate's pull on the hyperlatents, which would collapse to zero under it."""
+    """Steps at the start without the rate's pull on hyperlatents, which would collapse under it."""
     autocast: bool = True
     threads: int = 0
     """CPU threads, 0 for PyTorch's choice: noted here, set by whoever starts the process."""
@@ -125,6 +125,8 @@ class Run:
         """
         if (folder / CONFIG).exists():
             raise TrainingError(f"{folder}: already holds a run; resume it, or name another folder")
+        if init is not None:  # its hyperprior is alive: letting it loose would only undo it
+            config = replace(config, hyper_free=0)
         run = cls(folder, config, native, device, init)
         run.origin["init"] = origin
         folder.mkdir(parents=True, exist_ok=True)
@@ -208,9 +210,9 @@ class Run:
             "hardware": self.hardware,
             "torch": self.torch,
         }
-        temporary = self.folder / "checkpoint.tmp"
-        torch.save(state, temporary)
-        os.replace(temporary, self.folder / CHECKPOINT)
+        buffer = io.BytesIO()
+        torch.save(state, buffer)
+        write_atomically(self.folder / CHECKPOINT, buffer.getbuffer())
 
     def train_step(self) -> dict[str, float]:
         """One step. Returns the parts of the loss."""

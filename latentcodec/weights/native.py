@@ -18,7 +18,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from importlib import resources
 from pathlib import Path
 from typing import Any, TypeVar
@@ -51,12 +51,12 @@ class NativeWeights:
     card: dict[str, Any]
     tensors: Mapping[str, Tensor]
 
-    @property
+    @cached_property
     def networks_hash(self) -> bytes:
         """Hash A: four bytes over everything that determines the symbols."""
         return _digest(self.tensors, "integer.")
 
-    @property
+    @cached_property
     def synthesis_hash(self) -> bytes:
         """Hash B: four bytes over the synthesis transform."""
         return _digest(self.tensors, "synthesis.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ from PIL import Image
 
 from latentcodec.errors import TrainingError
 from latentcodec.nn.native import NativeModel
-from latentcodec.training.evaluate import SMALLEST, evaluate, load
+from latentcodec.training.evaluate import SMALLEST, evaluate, load, zero_branches
 from latentcodec.training.losses import ms_ssim
 from tests.conftest import photograph
 
@@ -61,3 +62,13 @@ def test_pictures_too_small_or_broken_are_named(tiny_model: NativeModel, tmp_pat
     for path in (small, broken):
         with pytest.raises(TrainingError, match=path.name):
             evaluate(tiny_model, [path], (50.0,))
+
+
+def test_zeroed_branches_leave_the_block_transform(tiny_model: NativeModel, tmp_path: Path) -> None:
+    model = copy.deepcopy(tiny_model)
+    zero_branches(model)
+    x = load(saved(tmp_path, "coffee", 192, 192))
+    quality = torch.tensor([2000.0])
+    with torch.no_grad():
+        y, twice = model.analysis(x, quality), model.analysis(2 * x - 0.5, quality)
+    assert torch.allclose(twice, 2 * y, atol=1e-3 * float(y.abs().max()))  # linear in x - 1/2
