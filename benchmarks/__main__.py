@@ -108,7 +108,8 @@ def speed(sample: Path, quality: float, threads: int, runs: int) -> None:
     from latentcodec.picture_files import open_picture
 
     picture = open_picture(sample).pixels
-    table = Table(title=f"{sample.name}, {picture.shape[1]}x{picture.shape[0]}, {threads} threads, median of {runs}")
+    size = f"{picture.shape[1]}x{picture.shape[0]}"
+    table = Table(title=f"{sample.name}, {size}, {threads} threads, median of {runs}")
     for column in ("", "stage", "ms"):
         table.add_column(column, justify="right" if column == "ms" else "left")
     for direction, stages in measure(picture, quality, threads, runs).items():

@@ -67,7 +67,9 @@ def stopwatch(seconds: dict[str, float]) -> Iterator[None]:
             setattr(kind, method, original)
 
 
-def measure(picture: NDArray[np.uint8], quality: float, threads: int, runs: int) -> dict[str, dict[str, float]]:
+def measure(
+    picture: NDArray[np.uint8], quality: float, threads: int, runs: int
+) -> dict[str, dict[str, float]]:
     """Median milliseconds of each stage: {"encode": {stage: ms, "total": ms}, "decode": {...}}."""
     previous = torch.get_num_threads()
     torch.set_num_threads(threads)

@@ -56,13 +56,14 @@ class Limits:
     """What a reader accepts; beyond it, reading raises `LimitExceeded` before anything is allocated.
 
     max_pixels: width times height. The default is the size above which Pillow, too, opens no picture.
-    max_chunks: chunks of one file, and tiles of one picture.
+    max_chunks: chunks of one file, and tiles of one picture. The default leaves room for 16,384 tiles, those
+        of a picture of 2^24 x 1 pixels in tiles of 1024, and for all other chunks.
     max_metadata_bytes: stored bytes of the colour profile, the EXIF and the XMP together. Whoever
         decompresses them bounds each result by the same number.
     """
 
     max_pixels: int = 178_956_970
-    max_chunks: int = 1 << 16
+    max_chunks: int = (1 << 14) + 16
     max_metadata_bytes: int = 16 << 20
 
 

@@ -124,9 +124,10 @@ class Goal:
         Raises MalformedFile.
         """
         fields = Fields(payload, "goal")
-        kind, target, psnr = fields.varint("kind"), fields.varint("target"), fields.varint("PSNR")
+        kind = fields.varint("kind")
         if kind >= len(_GOAL_UNITS):
-            return None
+            return None  # with fields that only a later version knows
+        target, psnr = fields.varint("target"), fields.varint("PSNR")
         fields.finish()
         name, unit = list(_GOAL_UNITS.items())[kind]
         return cls(name, target / unit, psnr / _PSNR_UNIT if psnr else None)
@@ -151,7 +152,7 @@ def pack(file: File) -> bytes:
     """The bytes of a file. Raises InvalidArgument where the content does not fit together."""
     header = file.header
     try:
-        header.validate(Limits(max_pixels=MAX_SIDE**2, max_chunks=MAX_SIDE**2))
+        header.validate(Limits(max_pixels=MAX_SIDE**2))
     except (FormatError, LimitExceeded) as error:
         raise InvalidArgument(str(error)) from error
     if len(file.tiles) != header.tile_count:
@@ -166,7 +167,12 @@ def pack(file: File) -> bytes:
     index = b"".join(write_varint(chunk_size(tile)) for tile in tiles) if len(tiles) > 1 else None
     goal = file.goal.pack() if file.goal else None
     before = _present(H=header.pack(), C=file.profile, X=index)
-    return write_chunks([*before, *tiles, *_present(e=file.exif, x=file.xmp, g=goal)])
+    chunks = [*before, *tiles, *_present(e=file.exif, x=file.xmp, g=goal)]
+    if len(chunks) > DEFAULT_LIMITS.max_chunks:
+        raise InvalidArgument(
+            f"file: {len(chunks)} chunks, readers accept {DEFAULT_LIMITS.max_chunks}; choose larger tiles"
+        )
+    return write_chunks(chunks)
 
 
 def _present(**payloads: bytes | None) -> list[Chunk]:

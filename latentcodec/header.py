@@ -25,6 +25,7 @@ from latentcodec.errors import LimitExceeded, MalformedFile
 __all__ = ["Box", "Header", "default_tile_size", "read_header"]
 
 MAX_SIDE = 1 << 24  # pixels
+MIN_TILE_SIDE = 256  # pixels: every tile costs time, however small, so a few bytes must not claim many
 MAX_TILE_PIXELS = 1 << 23  # sides padded; bounds a decoder's memory
 MAX_QUALITY_LEVEL = 4000
 TILE_GRAIN = 32  # pixels: the coarsest grid of the model; the sides of a tile are padded to it
@@ -63,7 +64,7 @@ class Header:
     networks_hash: 4 bytes, of all that determines the symbols.
     synthesis_hash: 4 bytes, of the weights that turn symbols into pixels.
     quality_level: 0..4000, the quality times 40.
-    tile_size: pixels, a multiple of 32; 0 where the whole picture is one tile.
+    tile_size: pixels, a multiple of 32 from 256 to 2^24; 0 where the whole picture is one tile.
     """
 
     width: int
@@ -115,6 +116,11 @@ class Header:
                 raise MalformedFile(f"header: {name} {value} is outside {low}..{high}")
         if self.tile_size % TILE_GRAIN:
             raise MalformedFile(f"header: tile size {self.tile_size} is no multiple of {TILE_GRAIN} pixels")
+        if 0 < self.tile_size < MIN_TILE_SIDE:
+            raise MalformedFile(
+                f"header: tile size {self.tile_size} is below {MIN_TILE_SIDE} pixels; "
+                "only 0, one tile, may be smaller"
+            )
         for name, stored in (("networks", self.networks_hash), ("synthesis", self.synthesis_hash)):
             if len(stored) != 4:
                 raise MalformedFile(f"header: the {name} hash has {len(stored)} bytes instead of 4")

@@ -12,6 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
+from latentcodec import header
 from latentcodec.codec import encoder
 from latentcodec.codec.api import Codec
 from latentcodec.codec.native import NativeCodec
@@ -115,10 +116,18 @@ def tiny_model() -> NativeModel:
     return model.eval().requires_grad_(False)
 
 
+@pytest.fixture(scope="module")
+def small_tiles() -> Iterator[None]:
+    """Files may have tiles as small as the model allows, so that small pictures have many."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(header, "MIN_TILE_SIDE", header.TILE_GRAIN)
+        yield
+
+
 def retiled(
     codec: NativeCodec, picture: Picture, tile_size: int, level: int, monkeypatch: pytest.MonkeyPatch
 ) -> File:
-    """A file of a small picture in small tiles, which a writer makes of large pictures only."""
+    """A file of a small picture in small tiles, for tests that use the fixture `small_tiles`."""
     with monkeypatch.context() as patch:
         patch.setattr(encoder, "default_tile_size", lambda width, height: tile_size)
         return encoder.PictureEncoder(codec, picture).encode(level).file

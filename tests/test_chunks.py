@@ -142,6 +142,10 @@ def test_number_of_chunks_is_limited() -> None:
     assert len(read_chunks(data, Limits(max_chunks=5))) == 5
     with pytest.raises(LimitExceeded, match="over 4 chunks"):
         read_chunks(data, Limits(max_chunks=4))
+    most = (1 << 14) + 16
+    assert len(read_chunks(write_chunks([Chunk("a", b"")] * most))) == most
+    with pytest.raises(LimitExceeded, match="over 16400 chunks"):
+        read_chunks(write_chunks([Chunk("a", b"")] * (most + 1)))
 
 
 def test_a_chunk_beyond_its_limit() -> None:

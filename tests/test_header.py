@@ -37,7 +37,7 @@ def headers(draw: st.DrawFn) -> Header:
         networks_hash=draw(st.binary(min_size=4, max_size=4)),
         synthesis_hash=draw(st.binary(min_size=4, max_size=4)),
         quality_level=draw(st.integers(0, 4000)),
-        tile_size=draw(st.integers(0, 40)) * 32,
+        tile_size=draw(st.just(0) | st.integers(8, 40)) * 32,
     )
     try:
         header.validate()
@@ -98,6 +98,8 @@ def test_the_grid_covers_every_pixel_once(header: Header) -> None:
         ({"depth": 16}, "depth 16 is outside 8..8"),
         ({"quality_level": 4001}, "quality level 4001 is outside 0..4000"),
         ({"tile_size": 40}, "tile size 40 is no multiple of 32"),
+        ({"tile_size": 32}, "tile size 32 is below 256 pixels"),
+        ({"tile_size": 224}, "tile size 224 is below 256 pixels"),
         ({"tile_size": 1 << 25}, "tile size 33554432 is outside"),
         ({"networks_hash": b"123"}, "networks hash has 3 bytes"),
         ({"synthesis_hash": b"12345"}, "synthesis hash has 5 bytes"),
@@ -119,7 +121,7 @@ def test_malformed(change: dict[str, int], message: str) -> None:
         (4096, 2049, 0, "a tile has 4096 x 2080 = 8519680 pixels, the limit of the format is 8388608"),
         (1 << 24, 1, 0, "a tile has 16777216 x 32"),
         (4096, 4096, 2912, "a tile has 2912 x 2912 = 8479744 pixels"),
-        (13_000, 13_000, 32, "165649 tiles, the limit is 65536"),
+        (1 << 24, 10, 256, "65536 tiles, the limit is 16400"),
     ],
 )
 def test_limits(width: int, height: int, tile_size: int, message: str) -> None:
@@ -137,7 +139,9 @@ def test_limits(width: int, height: int, tile_size: int, message: str) -> None:
         (13_377, 13_377, 1024),
         (1 << 18, 1, 0),
         (1 << 24, 10, 1024),
+        (13_377, 13_377, 256),
         (4096, 2048, 0),
+        (64, 64, 256),
         (64, 64, 1 << 24),
     ],
 )

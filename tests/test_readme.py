@@ -18,7 +18,8 @@ def test_python_blocks_run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captu
     for block in blocks:
         exec(compile(block, "README.md", "exec"), {})
     sizes = [int(line.split()[1]) for line in capsys.readouterr().out.splitlines()[1:]]
-    assert sizes == sorted(sizes) and len(sizes) == 3
+    assert len(sizes) == 3
+    assert sizes == sorted(sizes)
 
 
 def test_links_lead_somewhere() -> None:
@@ -29,4 +30,5 @@ def test_links_lead_somewhere() -> None:
 
 
 def test_names_the_two_commands() -> None:
-    assert "make demo" in README and "make test" in README
+    assert "make demo" in README
+    assert "make test" in README

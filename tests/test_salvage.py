@@ -39,7 +39,7 @@ from latentcodec.salvage import Report, salvage
 
 def make_file(count: int, channels: int = 3) -> File:
     rng = random.Random(count)
-    header = Header(64 * count, 64, channels, 8, 1, b"abcd", b"efgh", 100, 64 if count > 1 else 0)
+    header = Header(256 * count, 256, channels, 8, 1, b"abcd", b"efgh", 100, 256 if count > 1 else 0)
     alpha = b"alpha payload" if header.has_alpha else None
     tiles = [Tile(number, rng.getrandbits(32), alpha, rng.randbytes(100)) for number in range(count)]
     return File(header, tiles, b"profile", b"exif", b"xmp", Goal("psnr", 30.0, 30.01))
@@ -248,7 +248,7 @@ def test_any_damage(count: int, damages: list[tuple[float, bytes]]) -> None:
 
 
 def test_hostile_files_take_no_longer() -> None:
-    header = Header(13_000, 13_000, 3, 8, 1, b"abcd", b"efgh", 0, 64)
+    header = Header(1 << 24, 10, 3, 8, 1, b"abcd", b"efgh", 0, 1024)
     count = header.tile_count
     chunks = [Chunk("H", header.pack()), Chunk("X", b"\x06" * count)]
     data = write_chunks(chunks) + b"T\xff\xff\xff\x01T" * (count + 100_000)

@@ -243,7 +243,7 @@ def export(run: Path, out: Path | None) -> None:
 @device_option
 @click.option("--threads", type=click.IntRange(0), metavar="N", help="CPU threads; 0 leaves it to PyTorch.")
 @click.option("--held-out", is_flag=True, help="Only those of FOLDER that training holds out, by name.")
-@click.option("--zero-branches", is_flag=True, help="Without the convolutional branches; for comparison only.")
+@click.option("--zero-branches", is_flag=True, help="Without the convolutional branches, to compare.")
 @click.option("-Q", "--quiet", is_flag=True, help="No progress.")
 def evaluate(
     run: Path,
@@ -258,9 +258,9 @@ def evaluate(
 
     Rates are code lengths of the real symbols; files come out a little larger.
     """
+    from latentcodec.errors import TrainingError
     from latentcodec.nn.device import choose_device
     from latentcodec.training.card import describe_pictures, save_figures
-    from latentcodec.errors import TrainingError
     from latentcodec.training.data import find_pictures, is_held_out
     from latentcodec.training.evaluate import evaluate as measure
     from latentcodec.training.evaluate import zero_branches as without_branches

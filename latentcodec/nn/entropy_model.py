@@ -18,7 +18,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -180,18 +180,22 @@ class TrainableEntropyModel(nn.Module):
     def calibrate(self, y: Tensor, log_gain: Tensor) -> None:
         """Start from statistics of real latents. y (B, C, H, W) at unit gain; log_gain (KNOTS, C).
 
-        Rows begin at the latents' spread, hyperlatents with a deviation of HYPER_SPREAD, and the layers from y
-        to the first context net with activations well above their rounding: with PyTorch's own initial weights
-        the signal falls below a sixteenth on its way, and the hyperprior never learns to say anything.
+        Rows begin at the latents' spread, hyperlatents with a deviation of HYPER_SPREAD, and the layers from
+        y to the first context net with activations well above their rounding: with PyTorch's own initial
+        weights the signal falls below a sixteenth on its way, and the hyperprior never learns anything.
         """
         level = torch.arange(len(y), device=y.device) / len(y) * MAX_LEVEL
         scaled, h_a = y * interpolate_knots(log_gain, level).exp(), self.analysis
         for convolution in (h_a.conv_in, h_a.conv_mid, h_a.conv_down, h_a.conv_out):
-            outputs: list[Tensor] = []
-            hook = convolution.register_forward_hook(lambda *call: outputs.append(call[2]))
+            spreads: list[Tensor] = []
+
+            def note(*call: Any, into: list[Tensor] = spreads) -> None:
+                into.append(call[2].std().clamp(min=1e-6))
+
+            hook = convolution.register_forward_hook(note)
             h_a(scaled, level)
             hook.remove()
-            convolution.weight.div_(outputs[0].std().clamp(min=1e-6))
+            convolution.weight.div_(spreads[0])
         z = h_a(scaled, level)
         scale = HYPER_SPREAD / z.std((0, 2, 3)).clamp(min=1e-6)
         h_a.conv_out.weight.mul_(scale[:, None, None, None])

@@ -36,7 +36,7 @@ def interpolate_knots(table: Tensor, level: Tensor) -> Tensor:
     """
     position = level / LEVELS_PER_KNOT
     weights = (1 - (position[:, None] - torch.arange(KNOTS, device=level.device)).abs()).clamp(min=0)
-    # Not a matrix product: autocast would round the gains to bfloat16, which costs 0.7 dB at the highest quality.
+    # Not a matrix product: autocast would round the gains to bfloat16, 0.7 dB at the highest quality.
     return (weights.to(table.dtype)[:, :, None] * table).sum(1)[:, :, None, None]
 
 

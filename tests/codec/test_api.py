@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
 
@@ -11,12 +12,14 @@ import pytest
 from PIL import Image, ImageCms
 
 import latentcodec
+from latentcodec.chunks import Limits
 from latentcodec.codec.api import Codec
 from latentcodec.codec.info import info
 from latentcodec.container import structure_bytes
 from latentcodec.errors import (
     FormatError,
     InvalidArgument,
+    LimitExceeded,
     NotLatentCodecFile,
     TargetUnreachable,
     TruncatedFile,
@@ -24,6 +27,7 @@ from latentcodec.errors import (
     UnsupportedImage,
     UnsupportedVersion,
 )
+from latentcodec.image import DroppedDataWarning, from_array
 from tests.conftest import SAMPLES, Pixels, photograph, psnr
 
 SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
@@ -239,7 +243,7 @@ def test_targets_out_of_reach_name_the_bound(codec: Codec) -> None:
         codec.encode(pixels, target_size=least - 1)
     with pytest.raises(TargetUnreachable, match=f"at most {most} bytes"):
         codec.encode(pixels, target_size=2 * most)
-    with pytest.raises(TargetUnreachable, match="bytes"):
+    with pytest.raises(TargetUnreachable, match=r"target 1e-06 bpp: .* ask for at least \d\S* bpp$"):
         codec.encode(pixels, target_bpp=1e-6)
     with pytest.raises(TargetUnreachable, match="dB"):
         codec.encode(pixels, min_psnr=90)
@@ -254,7 +258,14 @@ def test_targets_out_of_reach_name_the_bound(codec: Codec) -> None:
         ({"quality": 100.5}, "0 to 100"),
         ({"quality": float("nan")}, "0 to 100"),
         ({"target_size": 0}, "positive"),
-        ({"target_bpp": -1.0}, "positive"),
+        ({"target_bpp": -1.0}, "positive number of bits per pixel"),
+        ({"quality": "60"}, "quality '60': it must be a number, this is a str"),
+        ({"quality": None}, "quality None: it must be a number"),
+        ({"quality": True}, "quality True: it must be a number"),
+        ({"target_size": "5KB"}, "target_size '5KB': it must be a number"),
+        ({"target_size": 10**400}, "target_size: it is beyond all floats"),
+        ({"target_bpp": b"1"}, "target_bpp b'1': it must be a number"),
+        ({"min_psnr": [30]}, "min_psnr"),
         ({"min_psnr": float("inf")}, "positive"),
         ({"min_psnr": float("nan")}, "positive"),
         ({"target_size": 5000, "quality": 50}, "target_size and quality 50"),
@@ -270,6 +281,38 @@ def test_arguments_out_of_range(codec: Codec, arguments: dict[str, float], messa
 def test_what_is_no_picture(codec: Codec, image: object) -> None:
     with pytest.raises(InvalidArgument):
         codec.encode(image)  # type: ignore[arg-type]
+
+
+def test_numbers_of_any_kind(codec: Codec) -> None:
+    pixels = photograph(width=16, height=16)
+    assert codec.encode(pixels, quality=np.float32(30)) == codec.encode(pixels, quality=30)  # type: ignore[arg-type]
+    assert codec.encode(pixels, quality=Fraction(61, 2)) == codec.encode(pixels, quality=30.5)  # type: ignore[arg-type]
+    size = len(codec.encode(pixels, quality=100))
+    assert len(codec.encode(pixels, target_size=np.int64(size))) == size  # type: ignore[arg-type]
+
+
+def test_pictures_beyond_the_limit_are_not_made(codec: Codec) -> None:
+    """What encode makes, decode with the same limits takes."""
+    small = Codec(device="cpu", limits=Limits(max_pixels=16 * 15))
+    for height, width in ((16, 16), (1, 241)):
+        pixels = photograph(width=width, height=height)
+        for image in (pixels, pixels[..., 0], Image.fromarray(pixels), from_array(pixels)):
+            with pytest.raises(LimitExceeded, match=rf"{width}x{height} = \d+ .* 240: raise max_pixels"):
+                small.encode(image)
+    fits = small.encode(photograph(width=16, height=15))
+    assert small.decode(fits).size == (16, 15)
+
+
+def test_metadata_beyond_the_limit_are_not_stored() -> None:
+    small = Codec(device="cpu", limits=Limits(max_metadata_bytes=1000))
+    image = Image.fromarray(photograph(width=24, height=24))
+    image.info["xmp"] = bytes(1001)
+    with pytest.warns(DroppedDataWarning, match="1001 bytes of XMP are dropped: .* at most 1000"):
+        data = small.encode(image)
+    assert "xmp" not in small.decode(data).info
+    image.info["icc_profile"] = SRGB + bytes(1000)
+    with pytest.raises(LimitExceeded, match="colour profile: "):
+        small.encode(image, strip=True)
 
 
 @pytest.mark.parametrize("data", ["picture.lci", 12, None, [1, 2]])
@@ -315,6 +358,21 @@ def test_files(codec: Codec, tmp_path: Path) -> None:
     assert (tmp_path / "out.webp").exists()
 
 
+def test_targets_that_are_mistakes(codec: Codec, tmp_path: Path) -> None:
+    source = tmp_path / "in.png"
+    Image.new("RGB", (8, 8)).save(source)
+    before = source.read_bytes()
+    (tmp_path / "link.lci").symlink_to(source)
+    for target in (source, str(source), tmp_path / "." / "in.png", tmp_path / "link.lci"):
+        with pytest.raises(InvalidArgument, match="over the picture itself"):
+            codec.compress(source, target)
+    for name in ("out.jpg", "out.PNG", "out.heic"):
+        with pytest.raises(InvalidArgument, match=r"writes \.lci files, not .*out\.lci, or use decompress"):
+            latentcodec.compress(source, tmp_path / name, device="cpu")
+    assert source.read_bytes() == before
+    assert len(list(tmp_path.iterdir())) == 2
+
+
 def test_a_failure_leaves_the_older_file_alone(codec: Codec, tmp_path: Path) -> None:
     source, packed = tmp_path / "in.png", tmp_path / "a.lci"
     Image.new("RGB", (8, 8)).save(source)
@@ -339,8 +397,15 @@ def test_partial_decoding_tells_what_is_missing(codec: Codec, tmp_path: Path) ->
     report = image.info["report"]
     assert report.truncated
     assert report.incomplete == (0,)
-    codec.decompress(cut, tmp_path / "left.png", partial=True)
+    assert codec.decompress(cut, tmp_path / "left.png", partial=True) == report
+    assert latentcodec.decompress(cut, tmp_path / "left.png", device="cpu", partial=True) == report
+    picture, again = codec.decode_picture(cut.read_bytes(), partial=True)
+    assert again == report
+    assert np.array_equal(picture.pixels, rgb(image))
     with Image.open(tmp_path / "left.png") as left:
         assert np.array_equal(np.asarray(left), np.asarray(image))
     assert codec.decode(data, partial=True).info["report"].intact
     assert "report" not in codec.decode(data).info
+    assert codec.decode_picture(data)[1] is None
+    cut.write_bytes(data)
+    assert codec.decompress(cut, tmp_path / "whole.png") is None

@@ -44,6 +44,7 @@ from latentcodec.image import Picture, from_array
 from latentcodec.salvage import Report
 from tests.conftest import largest_difference, photograph, psnr, retiled
 
+pytestmark = pytest.mark.usefixtures("small_tiles")
 WIDTH, HEIGHT, SIDE = 330, 200, 64  # a picture of 6 x 4 tiles, wider than two halos
 
 

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import math
+import warnings
 
 import numpy as np
 import pytest
 import torch
 
-from latentcodec.chunks import DEFAULT_LIMITS
+from latentcodec.chunks import DEFAULT_LIMITS, Limits
 from latentcodec.codec import encoder as module
 from latentcodec.codec.decoder import decode_file
 from latentcodec.codec.encoder import PictureEncoder
 from latentcodec.codec.native import NativeCodec
 from latentcodec.codec.planes import analyse_tile, latent_box, pad_to_patches
 from latentcodec.container import Goal, unpack
-from latentcodec.image import Picture, from_array
+from latentcodec.errors import LimitExceeded
+from latentcodec.image import DroppedDataWarning, Picture, from_array
 from tests.conftest import Pixels, photograph, psnr, retiled
+
+pytestmark = pytest.mark.usefixtures("small_tiles")
 
 
 def decoded(codec: NativeCodec, data: bytes) -> Picture:
@@ -139,3 +143,54 @@ def test_alpha_is_packed_once(native: NativeCodec, monkeypatch: pytest.MonkeyPat
     for level in (0, 100, 4000):
         encoder.encode(level)
     assert calls == [(20, 30)]
+
+
+def with_sidecars(profile: int, exif: int, xmp: int) -> Picture:
+    """A picture with that many bytes of each, which cannot be compressed."""
+    random = np.random.default_rng(8)
+    return Picture(
+        photograph(width=16, height=16),
+        profile=random.bytes(profile) or None,
+        exif=random.bytes(exif) or None,
+        xmp=random.bytes(xmp) or None,
+    )
+
+
+@pytest.mark.parametrize(
+    ("sizes", "dropped"),
+    [
+        ((300, 300, 300), set()),
+        ((0, 1001, 300), {"exif"}),
+        ((0, 300, 1001), {"xmp"}),
+        ((300, 2000, 2000), {"exif", "xmp"}),
+        ((500, 600, 100), {"exif"}),  # together
+        ((100, 700, 700), {"xmp"}),
+        ((0, 1000, 0), {"exif"}),  # stored, it is a few bytes more
+    ],
+)
+def test_metadata_beyond_the_readers_limits_are_dropped(
+    native: NativeCodec, sizes: tuple[int, int, int], dropped: set[str]
+) -> None:
+    picture, limits = with_sidecars(*sizes), Limits(max_metadata_bytes=1000)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        data = PictureEncoder(native, picture, limits=limits).encode(1000).data
+    assert {str(each.message).split(" bytes of ")[1].split()[0].lower() for each in caught} == dropped
+    assert all(each.category is DroppedDataWarning and "at most 1000" in str(each.message) for each in caught)
+    shown, _ = decode_file(native, unpack(data, limits), limits, None)
+    for name in ("profile", "exif", "xmp"):
+        assert getattr(shown, name) == (None if name in dropped else getattr(picture, name))
+
+
+def test_metadata_that_compress_well_are_bounded_too(native: NativeCodec) -> None:
+    picture = Picture(photograph(width=16, height=16), exif=bytes(1001))
+    limits = Limits(max_metadata_bytes=1000)
+    with pytest.warns(DroppedDataWarning, match="1001 bytes of EXIF"):
+        PictureEncoder(native, picture, limits=limits)
+    PictureEncoder(native, picture, limits=limits, strip=True)  # asked for, so not told
+
+
+@pytest.mark.parametrize("size", [1000, 1001])
+def test_a_profile_beyond_the_readers_limits(native: NativeCodec, size: int) -> None:
+    with pytest.raises(LimitExceeded, match=r"colour profile: 10\d\d bytes, .* at most 1000: convert"):
+        PictureEncoder(native, with_sidecars(size, 0, 0), limits=Limits(max_metadata_bytes=1000))

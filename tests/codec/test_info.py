@@ -18,6 +18,8 @@ from latentcodec.errors import LimitExceeded, NotLatentCodecFile, TruncatedFile
 from latentcodec.image import Picture
 from tests.conftest import photograph, retiled
 
+pytestmark = pytest.mark.usefixtures("small_tiles")
+
 
 @pytest.fixture(scope="module")
 def data(codec: Codec) -> bytes:

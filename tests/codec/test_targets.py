@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import pytest
 
-from latentcodec.codec.targets import MAX_ATTEMPTS, Attempt, meet_psnr, meet_size
+from latentcodec.codec.targets import MAX_ATTEMPTS, Attempt, meet_bpp, meet_psnr, meet_size
 from latentcodec.errors import TargetUnreachable
 from latentcodec.header import MAX_QUALITY_LEVEL as TOP
 
@@ -71,6 +71,27 @@ def test_sizes_out_of_reach_name_the_bound() -> None:
         meet_size(Searched(SIZES["exponential"]).attempt, 91_000)
     with pytest.raises(TargetUnreachable, match="0 bytes"):
         meet_size(Searched(SIZES["exponential"]).attempt, 0)
+
+
+def test_bits_per_pixel_out_of_reach_name_the_bound_in_them() -> None:
+    with pytest.raises(TargetUnreachable) as most:
+        meet_bpp(Searched(SIZES["exponential"]).attempt, 50, 225_000)
+    assert str(most.value) == "target 50 bpp: quality 100 takes 3.2 bpp; ask for at most 3.2 bpp"
+    with pytest.raises(TargetUnreachable) as least:
+        meet_bpp(Searched(SIZES["exponential"]).attempt, 0.01, 225_000)
+    assert (
+        str(least.value) == "target 0.01 bpp: quality 0 still takes 0.05334 bpp; ask for at least 0.05334 bpp"
+    )
+
+
+@pytest.mark.parametrize("pixels", [1, 80, 65_537, 225_000, 178_956_970])
+def test_bounds_in_bits_per_pixel_are_met(pixels: int) -> None:
+    for target, level in ((1e-9, 0), (1e9, TOP)):
+        with pytest.raises(TargetUnreachable) as told:
+            meet_bpp(Searched(SIZES["exponential"]).attempt, target, pixels)
+        bound = float(str(told.value).split()[-2])
+        met = meet_bpp(Searched(SIZES["exponential"]).attempt, bound, pixels)
+        assert abs(met.level - level) <= 10
 
 
 @pytest.mark.parametrize("target", [1500, 1501, 89_999, 90_000, 90_500])

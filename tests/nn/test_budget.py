@@ -38,5 +38,5 @@ def test_weights_are_at_most_8_megabytes() -> None:
 
 
 def test_integer_networks_are_at_most_2_megabytes(weights: NativeWeights) -> None:
-    size = sum(t.numel() * t.element_size() for name, t in weights.tensors.items() if name.startswith("integer."))
-    assert size <= 2 << 20
+    integers = [tensor for name, tensor in weights.tensors.items() if name.startswith("integer.")]
+    assert sum(tensor.numel() * tensor.element_size() for tensor in integers) <= 2 << 20

@@ -6,17 +6,20 @@ from importlib import resources
 
 import pytest
 import torch
-from tests.conftest import photograph
 
 from latentcodec.nn import integer
 from latentcodec.nn.native import NativeModel
 from latentcodec.training.warm_start import warm_start
 from latentcodec.weights.native import FILES, NATIVE_MODEL
+from tests.conftest import photograph
 
 
 @pytest.mark.parametrize("level", [400.0, 2000.0, 3600.0])
 def test_integer_arithmetic_costs_under_1_5_percent(level: float, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Weights and activations unrounded, clamps and symbols as they are: the rate may fall by 1.5 % at most."""
+    """Activations unrounded, clamps and symbols as they are: the rate may fall by 1.5 % at most.
+
+    The weights are the shipped ones, so what rounding the weights costs is not in this; docs/training.md has it.
+    """
     with resources.as_file(resources.files("latentcodec.weights") / FILES[NATIVE_MODEL]) as path:
         start = warm_start(path)
     model = NativeModel(start.config).eval()
