@@ -5,7 +5,7 @@
     Codec(model=, device=)          the same, with the model kept loaded
 
 The errors are here at once; all else is looked up on first use, so that `import latentcodec` loads neither
-PyTorch nor numpy, and a program that only catches the errors or prints its help starts in milliseconds.
+PyTorch nor numpy, and a program that only catches the errors or asks for `info` starts in milliseconds.
 """
 
 from __future__ import annotations
@@ -37,7 +37,10 @@ from latentcodec.errors import (
 )
 
 if TYPE_CHECKING:
-    from latentcodec.codec.api import Codec, Info, compress, decode, decompress, encode, info
+    from latentcodec.chunks import Limits
+    from latentcodec.codec.api import Codec, compress, decode, decompress, encode
+    from latentcodec.codec.info import Info, info
+    from latentcodec.salvage import Report
 
 __version__ = "0.1.0"
 
@@ -51,10 +54,12 @@ __all__ = [
     "InvalidWeights",
     "LatentCodecError",
     "LimitExceeded",
+    "Limits",
     "MalformedFile",
     "MissingDependency",
     "ModelError",
     "NotLatentCodecFile",
+    "Report",
     "TargetUnreachable",
     "TrainingError",
     "TruncatedFile",
@@ -72,17 +77,22 @@ __all__ = [
     "info",
 ]
 
-_API = frozenset({"Codec", "Info", "compress", "decode", "decompress", "encode", "info"})
+# Where each of the other names is; only codec.api needs PyTorch.
+_HOMES = {
+    **dict.fromkeys(("Codec", "compress", "decode", "decompress", "encode"), "latentcodec.codec.api"),
+    **dict.fromkeys(("Info", "info"), "latentcodec.codec.info"),
+    "Limits": "latentcodec.chunks",
+    "Report": "latentcodec.salvage",
+}
 
 
 def __getattr__(name: str) -> object:
-    """The codec's names, imported when the first of them is asked for."""
-    if name not in _API:
+    """A name of _HOMES, imported when it is asked for."""
+    if name not in _HOMES:
         raise AttributeError(f"module 'latentcodec' has no attribute {name!r}")
-    api = import_module("latentcodec.codec.api")
-    globals().update({each: getattr(api, each) for each in _API})  # from now on found without this function
-    return globals()[name]
+    value = globals()[name] = getattr(import_module(_HOMES[name]), name)  # found without this from now on
+    return value
 
 
 def __dir__() -> list[str]:
-    return sorted(set(globals()) | _API)
+    return sorted(set(globals()) | set(_HOMES))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
+import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -20,10 +21,10 @@ def write_atomically(
 ) -> None:
     """Make `path` a file with this content: whoever opens it finds the old content or the new, never a part.
 
-    data: the bytes, or their parts in order, which are written as they come. The permissions are those that
-    the umask gives a new file. A symbolic link stays, and the file that it points to is replaced. What is no
-    regular file (a device, a named pipe) cannot be replaced and is written to. Raises OSError, and whatever
-    iterating over `data` raises.
+    data: the bytes, or their parts in order, which are written as they come. The permissions stay those of
+    the file that is replaced; a new file has those that the umask gives it. A symbolic link stays, and the
+    file that it points to is replaced. What is no regular file (a device, a named pipe) cannot be replaced
+    and is written to. Raises OSError, and whatever iterating over `data` raises.
     """
     parts = (data,) if isinstance(data, bytes | bytearray | memoryview) else data
     named = Path(path)  # /dev/stdout resolves to a name that does not exist where it is a pipe
@@ -35,6 +36,8 @@ def write_atomically(
     temporary = target.with_name(f".{secrets.token_hex(8)}.tmp")
     try:
         with temporary.open("xb") as file:
+            with contextlib.suppress(FileNotFoundError):  # a new file
+                shutil.copymode(target, temporary)  # before there is content that others might read
             file.writelines(parts)
             file.flush()
             os.fsync(file.fileno())

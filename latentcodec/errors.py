@@ -1,25 +1,25 @@
 """The exception tree. Imports nothing.
 
-    LatentCodecError
-    ├── FormatError               the bytes are not a file that this version can decode
-    │   ├── NotLatentCodecFile    the signature is missing (or was damaged by a text-mode transfer)
-    │   ├── UnsupportedVersion    written by a newer version of the format
-    │   ├── UnsupportedChunk      holds an unknown critical chunk
-    │   ├── TruncatedFile         ends before its data does
-    │   ├── ChecksumMismatch      a chunk's CRC-32 or a tile's symbol digest is wrong
-    │   └── MalformedFile         a field holds a value that the format does not allow
-    ├── LimitExceeded             well formed, but larger than the caller's limits
-    ├── ModelError
-    │   ├── UnknownModel          the file names a model that is not installed
-    │   ├── WeightsMismatch       the model is installed with other weights
-    │   └── InvalidWeights        a weights file is damaged or breaks a proved bound
-    ├── ImageError
-    │   ├── UnreadableImage       not a picture, or a damaged one
-    │   └── UnsupportedImage      a picture of a kind that cannot be stored (an animation, say)
-    ├── TargetUnreachable         no quality reaches the target; names the reachable bound
-    ├── TrainingError             a run that cannot start, resume or export
-    ├── InvalidArgument           (also a ValueError) an argument out of its range
-    └── MissingDependency         (also an ImportError) an optional package is not installed
+LatentCodecError
+├── FormatError               the bytes are not a file that this version can decode
+│   ├── NotLatentCodecFile    the signature is missing (or was damaged by a text-mode transfer)
+│   ├── UnsupportedVersion    written by a newer version of the format
+│   ├── UnsupportedChunk      holds an unknown critical chunk
+│   ├── TruncatedFile         ends before its data does
+│   ├── ChecksumMismatch      a chunk's CRC-32 or a tile's symbol digest is wrong
+│   └── MalformedFile         a field holds a value that the format does not allow
+├── LimitExceeded             well formed, but larger than the caller's limits
+├── ModelError
+│   ├── UnknownModel          the file names a model that is not installed
+│   ├── WeightsMismatch       the model is installed with other weights
+│   └── InvalidWeights        a weights file is damaged or breaks a proved bound
+├── ImageError
+│   ├── UnreadableImage       not a picture, or a damaged one
+│   └── UnsupportedImage      a picture of a kind that cannot be stored (an animation, say)
+├── TargetUnreachable         no quality reaches the target; names the reachable bound
+├── TrainingError             a run that cannot start, resume or export
+├── InvalidArgument           (also a ValueError) an argument out of its range
+└── MissingDependency         (also an ImportError) an optional package is not installed
 """
 
 from __future__ import annotations

@@ -36,6 +36,7 @@ from latentcodec.samples import ReducedDepthWarning, stored_depth, to_planes
 
 __all__ = [
     "MAX_PIXELS",
+    "PICTURE_EXTENSIONS",
     "DroppedDataWarning",
     "Picture",
     "ReducedDepthWarning",
@@ -48,6 +49,16 @@ __all__ = [
 Plane = npt.NDArray[np.uint8]
 
 MAX_PIXELS = 178_956_970  # where Pillow itself refuses by default: twice its MAX_IMAGE_PIXELS
+
+# What names a picture: such files are not written by compress, and folders are searched for them. Also
+# formats that Pillow may not read: that such a picture was not compressed is to be told.
+PICTURE_EXTENSIONS = frozenset(
+    f".{name}"
+    for name in (
+        *("apng", "avif", "bmp", "dib", "gif", "heic", "heif", "ico", "j2k", "jfif", "jp2", "jpe", "jpeg"),
+        *("jpg", "jxl", "pbm", "pcx", "pgm", "png", "pnm", "ppm", "psd", "qoi", "tga", "tif", "tiff", "webp"),
+    )
+)
 
 # Formats whose further "frames" are no animation (a second eye or a preview; layers): the first is the
 # picture.
@@ -171,13 +182,14 @@ def to_pillow(picture: Picture) -> Image.Image:
 def pillow_errors(name: str) -> Iterator[None]:
     """Turns what Pillow raises on a damaged picture, or on one too large for it, into errors of our tree.
 
-    Pillow's warning about pictures of half its limit is silenced: our own limit is explicit.
+    Pillow's warning about pictures of half its limit is silenced: our own limit is explicit. MemoryError is
+    let through: it says nothing about the picture.
     """
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             yield
-    except (LatentCodecError, Warning):
+    except (LatentCodecError, Warning, MemoryError):
         raise
     except Image.DecompressionBombError as error:
         raise LimitExceeded(f"{name}: {error} Raise PIL.Image.MAX_IMAGE_PIXELS if you trust it.") from error

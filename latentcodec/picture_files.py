@@ -1,8 +1,8 @@
 """Picture files of other formats, through Pillow: open_picture and save_picture.
 
-    path or stream ─► Pillow ─► from_pillow ─► Picture
-    Picture ─► to_pillow ─► Pillow, with profile, EXIF and XMP where the format holds them
-                                 ─► bytes ─► path (whole or not at all) or stream
+path or stream ─► Pillow ─► from_pillow ─► Picture
+Picture ─► to_pillow ─► Pillow, with profile, EXIF and XMP where the format holds them
+                             ─► bytes ─► path (whole or not at all) or stream
 """
 
 from __future__ import annotations

@@ -91,13 +91,28 @@ def test_longest_name(tmp_path: Path) -> None:
 @pytest.mark.skipif(os.name != "posix", reason="permissions and special files of POSIX")
 class TestPosix:
     @pytest.mark.parametrize("umask", [0o022, 0o077])
-    def test_permissions_are_the_umasks(self, tmp_path: Path, umask: int) -> None:
+    def test_permissions_of_a_new_file_are_the_umasks(self, tmp_path: Path, umask: int) -> None:
         before = os.umask(umask)
         try:
             write_atomically(tmp_path / "file", b"new")
         finally:
             os.umask(before)
         assert stat.S_IMODE((tmp_path / "file").stat().st_mode) == 0o666 & ~umask
+
+    @pytest.mark.parametrize("mode", [0o600, 0o640, 0o444, 0o666])
+    def test_permissions_of_a_replaced_file_stay(self, tmp_path: Path, mode: int) -> None:
+        path = tmp_path / "file"
+        path.write_bytes(b"old")
+        path.chmod(mode)
+
+        def parts() -> Iterator[bytes]:
+            (temporary,) = set(tmp_path.iterdir()) - {path}
+            assert stat.S_IMODE(temporary.stat().st_mode) == mode  # before there is anything to read
+            yield b"new"
+
+        write_atomically(path, parts())
+        assert path.read_bytes() == b"new"
+        assert stat.S_IMODE(path.stat().st_mode) == mode
 
     def test_a_link_stays(self, tmp_path: Path) -> None:
         (tmp_path / "target").write_bytes(b"old")

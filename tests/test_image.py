@@ -287,6 +287,11 @@ def test_truncated_pictures_are_unreadable(format: str) -> None:
             from_pillow(Image.open(part), name="cut off")
 
 
+def test_no_memory_is_no_damage() -> None:
+    with pytest.raises(MemoryError), pillow_errors("it"):
+        raise MemoryError
+
+
 def test_an_image_whose_file_is_gone(tmp_path: Path) -> None:
     photo().save(tmp_path / "photo.png")
     with Image.open(tmp_path / "photo.png") as image:

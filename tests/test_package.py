@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tomllib
 import zipfile
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,13 @@ import latentcodec
 from latentcodec import errors
 
 ROOT = Path(__file__).resolve().parents[1]
-API = {"Codec", "Info", "compress", "decode", "decompress", "encode", "info"}
+HOMES = {
+    "codec.api": {"Codec", "compress", "decode", "decompress", "encode"},
+    "codec.info": {"Info", "info"},
+    "chunks": {"Limits"},
+    "salvage": {"Report"},
+}
+API = set().union(*HOMES.values())
 
 
 def test_exported_names() -> None:
@@ -29,11 +36,11 @@ def test_every_exported_name_resolves() -> None:
     assert set(latentcodec.__all__) <= set(dir(latentcodec))
 
 
-def test_the_api_is_the_codec_s_own() -> None:
-    from latentcodec.codec import api
-
-    for name in API:
-        assert getattr(latentcodec, name) is getattr(api, name)
+@pytest.mark.parametrize("home", HOMES)
+def test_names_are_those_of_their_modules(home: str) -> None:
+    module = import_module(f"latentcodec.{home}")
+    for name in HOMES[home]:
+        assert getattr(latentcodec, name) is getattr(module, name)
 
 
 def test_errors_are_the_same_classes() -> None:
@@ -58,6 +65,13 @@ def test_importing_loads_nothing_heavy(statement: str) -> None:
     code = f"import sys\n{statement}\nprint(*[name for name in {heavy} if name in sys.modules])"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
     assert run.stdout.strip() == ""
+
+
+@pytest.mark.parametrize("name", ["info", "Info", "Limits", "Report"])
+def test_what_needs_no_pytorch_does_not_load_it(name: str) -> None:
+    code = f"import sys\nfrom latentcodec import {name}\nprint('torch' in sys.modules)"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
+    assert run.stdout.strip() == "False"
 
 
 def test_versions_agree() -> None:

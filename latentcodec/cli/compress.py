@@ -7,13 +7,16 @@ from __future__ import annotations
 
 import io
 import time
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import click
 
-from latentcodec.cli.files import LCI, PICTURES, PIPE, Done, Job, plan, read_source, run_jobs, write_target
+from latentcodec.chunks import DEFAULT_LIMITS, Limits
+from latentcodec.cli.files import LCI, PIPE, Done, Job, plan, read_source, run_jobs, write_target
 from latentcodec.cli.options import (
     Number,
     device_option,
@@ -21,6 +24,7 @@ from latentcodec.cli.options import (
     file_arguments,
     file_options,
     load_codec,
+    max_pixels_option,
     parse_size,
 )
 
@@ -34,7 +38,8 @@ from latentcodec.cli.options import (
     "--target-size",
     callback=parse_size,
     metavar="SIZE",
-    help="The best file of at most this size: 5000, 5KB, 1.5MB, 4KiB.",
+    help="The best file of at most this size: 5000, 5KB, 1.5MB, 4KiB. It is an error if even quality 100 "
+    "stays over 1 % below it.",
 )
 @click.option(
     "--target-bpp",
@@ -51,6 +56,7 @@ from latentcodec.cli.options import (
 @click.option("--model", default="native", show_default=True, metavar="NAME")
 @device_option
 @click.option("--strip", is_flag=True, help="Leave EXIF and XMP out.")
+@max_pixels_option
 @file_options("IN.lci")
 def compress(
     paths: tuple[str, ...],
@@ -62,6 +68,7 @@ def compress(
     model: str,
     device: str,
     strip: bool,
+    max_pixels: int,
     verbose: bool,
     quiet: bool,
 ) -> None:
@@ -77,45 +84,63 @@ def compress(
     - for standard output. With --out-dir there may be several IN, also folders, which are searched for
     pictures.
     """
+    from latentcodec.image import PICTURE_EXTENSIONS
+
     exclusive(verbose=verbose, quiet=quiet)
     exclusive(quality=quality, target_size=target_size, target_bpp=target_bpp, min_psnr=min_psnr)
     wishes = {"target_size": target_size, "target_bpp": target_bpp, "min_psnr": min_psnr, "quality": quality}
     options: dict[str, Any] = {name: value for name, value in wishes.items() if value is not None}
-    jobs = plan(paths, out_dir, PICTURES, LCI)
-    _refuse_picture_names(jobs)
-    codec = cache(lambda: load_codec(model, device, verbose))
+    jobs = plan(paths, out_dir, PICTURE_EXTENSIONS, LCI)
+    _refuse_picture_names(jobs, PICTURE_EXTENSIONS)
+    limits = Limits(max_pixels=max_pixels)
+    codec = cache(lambda: load_codec(model, device, verbose, limits))
 
     def work(job: Job) -> Done:
         from latentcodec.picture_files import open_picture
 
         source = io.BytesIO(read_source(job)) if job.source == PIPE else job.source
-        picture = open_picture(source, name=job.name)
+        with _pillow_allows(max_pixels):
+            picture = open_picture(source, name=job.name, max_pixels=max_pixels)
         loaded = codec()
         begun = time.perf_counter()
         data = loaded.encode(picture, strip=strip, **options)
         seconds = time.perf_counter() - begun
         write_target(job, data)
-        return Done(_line(job, data, seconds if verbose else None), len(data))
+        return Done(_line(job, data, limits, seconds if verbose else None), len(data))
 
     run_jobs(jobs, work, "compress", quiet=quiet)
 
 
-def _refuse_picture_names(jobs: list[Job]) -> None:
+@contextmanager
+def _pillow_allows(max_pixels: int) -> Iterator[None]:
+    """Lift Pillow's own limit, which is as our default, where the user asked for more."""
+    from PIL import Image
+
+    before = Image.MAX_IMAGE_PIXELS
+    if max_pixels > DEFAULT_LIMITS.max_pixels:
+        Image.MAX_IMAGE_PIXELS = None  # open_picture looks at the size before it decodes
+    try:
+        yield
+    finally:
+        Image.MAX_IMAGE_PIXELS = before
+
+
+def _refuse_picture_names(jobs: list[Job], suffixes: Collection[str]) -> None:
     """A target named as a picture is a mistake: the file would be none."""
     for job in jobs:
         target = Path(job.target)
-        if target.suffix.lower() in PICTURES:
+        if target.suffix.lower() in suffixes:
             raise click.UsageError(
                 f"{job.target_name}: compress writes {LCI} files, not {target.suffix}: name it "
                 f"{click.format_filename(target.with_suffix(LCI))}, or use decompress"
             )
 
 
-def _line(job: Job, data: bytes, seconds: float | None) -> str:
+def _line(job: Job, data: bytes, limits: Limits, seconds: float | None) -> str:
     """What is told about a compressed file; with `seconds` in full."""
     from latentcodec.codec.info import info
 
-    made = info(data)
+    made = info(data, limits=limits)
     parts = [f"{made.width}x{made.height}", f"{made.bytes} bytes", f"{made.bpp:.3f} bpp"]
     if seconds is not None:
         parts.append(f"quality {made.quality:g}")

@@ -1,6 +1,6 @@
 """latentcodec decompress: .lci files to picture files.
 
-IN ─► Codec.decode ─► save_picture ─► OUT        with --partial also damaged ones, as far as they go
+IN ─► Codec.decode_picture ─► save_picture ─► OUT        with --partial also damaged ones, as far as they go
 """
 
 from __future__ import annotations
@@ -13,16 +13,22 @@ from typing import TYPE_CHECKING
 
 import click
 
-from latentcodec.chunks import DEFAULT_LIMITS
+from latentcodec.chunks import Limits
 from latentcodec.cli.console import say
 from latentcodec.cli.files import LCI, PIPE, Done, Job, plan, read_source, run_jobs, target_file, write_target
-from latentcodec.cli.options import device_option, exclusive, file_arguments, file_options, load_codec
+from latentcodec.cli.options import (
+    device_option,
+    exclusive,
+    file_arguments,
+    file_options,
+    load_codec,
+    max_pixels_option,
+)
 from latentcodec.errors import InvalidArgument
 from latentcodec.header import Header, read_header
 
 if TYPE_CHECKING:
-    from PIL import Image
-
+    from latentcodec.image import Picture
     from latentcodec.salvage import Report
 
 FORMATS = ("png", "jpg", "jpeg", "webp", "avif", "tif", "tiff", "jp2", "tga", "bmp", "ppm")
@@ -42,6 +48,7 @@ _NAMED = 12  # tiles, or damaged chunks, that a report names
 @click.option(
     "--partial", is_flag=True, help="Decode what is left of a damaged file, and tell what is missing."
 )
+@max_pixels_option
 @device_option
 @file_options("IN.png (or what --format says)")
 def decompress(
@@ -49,6 +56,7 @@ def decompress(
     out_dir: str | None,
     format_: str | None,
     partial: bool,
+    max_pixels: int,
     device: str,
     verbose: bool,
     quiet: bool,
@@ -67,20 +75,19 @@ def decompress(
     exclusive(verbose=verbose, quiet=quiet)
     jobs = plan(paths, out_dir, {LCI}, f".{format_ or _DEFAULT_FORMAT}")
     _check_format(jobs[0], format_, free=out_dir is None)
-    codec = cache(lambda: load_codec("native", device, verbose))
+    limits = Limits(max_pixels=max_pixels)
+    codec = cache(lambda: load_codec("native", device, verbose, limits))
 
     def work(job: Job) -> Done:
         data = read_source(job)
-        header = read_header(
-            data, DEFAULT_LIMITS
-        )  # what is no file of ours is told before the model is loaded
+        header = read_header(data, limits)  # what is no file of ours is told before the model is loaded
         loaded = codec()
         begun = time.perf_counter()
-        image = loaded.decode(data, partial=partial)
+        picture, report = loaded.decode_picture(data, partial=partial)
         seconds = time.perf_counter() - begun
-        _write(job, image, format_)
-        if partial:
-            _tell(job, image.info["report"], header.tile_count, quiet)
+        _write(job, picture, format_)
+        if report is not None:
+            _tell(job, report, header.tile_count, quiet)
         return Done(_line(job, header, len(data), seconds if verbose else None), len(data))
 
     run_jobs(jobs, work, "decompress", quiet=quiet)
@@ -111,11 +118,9 @@ def _check_format(job: Job, format_: str | None, *, free: bool) -> None:
         raise click.UsageError(f"{job.target_name}: {str(error).removeprefix('the stream: ')}") from error
 
 
-def _write(job: Job, image: Image.Image, format_: str | None) -> None:
-    from latentcodec.image import from_pillow
+def _write(job: Job, picture: Picture, format_: str | None) -> None:
     from latentcodec.picture_files import save_picture
 
-    picture = from_pillow(image, name=job.name)
     if job.target == PIPE:
         stream = io.BytesIO()
         save_picture(picture, stream, format_ or _DEFAULT_FORMAT)

@@ -21,30 +21,6 @@ from latentcodec.cli.console import Failure, explain, say, say_error, tracked
 
 PIPE = "-"
 LCI = ".lci"
-# What a folder is searched for, and what compress does not take for OUT. Also formats that Pillow may not
-# read: that such a picture was not compressed is to be told.
-PICTURES = frozenset(
-    f".{name}"
-    for name in (
-        *(
-            "apng",
-            "avif",
-            "bmp",
-            "dib",
-            "gif",
-            "heic",
-            "heif",
-            "ico",
-            "j2k",
-            "jfif",
-            "jp2",
-            "jpe",
-            "jpeg",
-            "jpg",
-        ),
-        *("jxl", "pbm", "pcx", "pgm", "png", "pnm", "ppm", "psd", "qoi", "tga", "tif", "tiff", "webp"),
-    )
-)
 
 
 @dataclass(frozen=True)

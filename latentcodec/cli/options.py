@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from latentcodec.chunks import DEFAULT_LIMITS, Limits
 from latentcodec.cli.console import Failure, say
 from latentcodec.errors import LatentCodecError
 
@@ -51,6 +52,22 @@ def device_option(command: Command) -> Command:
     return click.option("--device", default="auto", show_default=True, metavar="NAME", help=text)(command)
 
 
+def max_pixels_option(command: Command) -> Command:
+    """--max-pixels"""
+    text = (
+        "The largest picture, as width times height. Whoever decompresses a larger one than the default has "
+        "to say this too."
+    )
+    return click.option(
+        "--max-pixels",
+        type=click.IntRange(min=1),
+        default=DEFAULT_LIMITS.max_pixels,
+        show_default=True,
+        metavar="N",
+        help=text,
+    )(command)
+
+
 def file_arguments(command: Command) -> Command:
     """IN OUT, or IN ... for --out-dir"""
     metavar = "IN OUT | IN... --out-dir DIR"
@@ -86,7 +103,7 @@ def exclusive(**given: object) -> None:
         raise click.UsageError(f"{' and '.join(names)}: give one of them")
 
 
-def load_codec(model: str, device: str, verbose: bool) -> Codec:
+def load_codec(model: str, device: str, verbose: bool, limits: Limits = DEFAULT_LIMITS) -> Codec:
     """A loaded model. Raises Failure: without it, no file can be worked on."""
     import time
 
@@ -94,7 +111,7 @@ def load_codec(model: str, device: str, verbose: bool) -> Codec:
     from latentcodec.codec.api import Codec
 
     try:
-        codec = Codec(model, device)
+        codec = Codec(model, device, limits=limits)
     except LatentCodecError as error:
         raise Failure(str(error)) from error
     if verbose:

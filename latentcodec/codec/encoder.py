@@ -7,19 +7,23 @@ Picture ─► fill transparent, pad ─► tiles: analyse, encode ─► File �
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 
 import numpy as np
 from torch import Tensor
 
 from latentcodec.alpha import fill_transparent, pack_alpha
+from latentcodec.chunks import DEFAULT_LIMITS, Limits
 from latentcodec.codec.decoder import synthesise_picture
 from latentcodec.codec.native import NativeCodec
 from latentcodec.codec.planes import analyse_tile, empty_plane, latent_box, pad_to_patches
 from latentcodec.codec.sidecar import pack_sidecar
 from latentcodec.codec.targets import Attempt
 from latentcodec.container import File, Goal, Header, Tile, default_tile_size, pack
+from latentcodec.errors import LimitExceeded
 from latentcodec.image import Picture
+from latentcodec.metadata import DroppedDataWarning
 
 
 @dataclass(frozen=True)
@@ -33,14 +37,17 @@ class Encoded:
 class PictureEncoder:
     """One picture, encoded as often as a target needs."""
 
-    def __init__(self, codec: NativeCodec, picture: Picture, *, strip: bool = False) -> None:
+    def __init__(
+        self, codec: NativeCodec, picture: Picture, *, strip: bool = False, limits: Limits = DEFAULT_LIMITS
+    ) -> None:
+        """`limits` are those of the file's readers: EXIF and XMP beyond them are dropped with a
+        DroppedDataWarning. Raises LimitExceeded for a colour profile beyond them, which is what is seen.
+        """
         self.codec, self.picture = codec, picture
         pixels = picture.pixels if picture.alpha is None else fill_transparent(picture.pixels, picture.alpha)
         self._padded = pad_to_patches(pixels)
         self._halo = codec.weights.config.transform.analysis_halo
-        self._profile = pack_sidecar(picture.profile)
-        self._exif = None if strip else pack_sidecar(picture.exif)
-        self._xmp = None if strip else pack_sidecar(picture.xmp)
+        self._profile, self._exif, self._xmp = _sidecars(picture, strip, limits.max_metadata_bytes)
         self._alphas: dict[int, bytes] = {}
 
     def encode(self, level: int) -> Encoded:
@@ -102,3 +109,29 @@ class PictureEncoder:
         """The bytes of an attempt, with what was asked for and achieved."""
         file = attempt.encoded.file
         return pack(File(file.header, file.tiles, file.profile, file.exif, file.xmp, goal))
+
+
+def _sidecars(picture: Picture, strip: bool, limit: int) -> tuple[bytes | None, bytes | None, bytes | None]:
+    """Profile, EXIF and XMP as stored: each of at most `limit` bytes raw, and together no more stored."""
+    stored = pack_sidecar(picture.profile)
+    kept, size = [stored], len(stored or b"")
+    if (largest := max(size, len(picture.profile or b""))) > limit:
+        raise LimitExceeded(
+            f"colour profile: {largest} bytes, readers take at most {limit}: convert the picture to sRGB and "
+            "leave the profile out, or raise Limits.max_metadata_bytes here and where it is decoded"
+        )
+    for name, data in (("EXIF", picture.exif), ("XMP", picture.xmp)):
+        fits = data is not None and not strip and len(data) <= limit
+        stored = pack_sidecar(data) if fits else None
+        if stored is not None and size + len(stored) > limit:
+            stored = None
+        if data and not strip and stored is None:
+            warnings.warn(
+                f"{len(data)} bytes of {name} are dropped: readers take at most {limit} bytes of metadata "
+                "(Limits.max_metadata_bytes)",
+                DroppedDataWarning,
+                stacklevel=4,
+            )
+        kept.append(stored)
+        size += len(stored or b"")
+    return kept[0], kept[1], kept[2]

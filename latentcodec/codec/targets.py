@@ -36,21 +36,37 @@ class Attempt:
 
 
 def meet_size(attempt: Callable[[int], Attempt], target: int) -> Attempt:
-    """The largest file of at most `target` bytes. Raises TargetUnreachable naming the bound."""
+    """The largest file of at most `target` bytes. Raises TargetUnreachable naming the bound in bytes."""
+    return _largest(attempt, target, f"target size {target} bytes", lambda size: f"{size} bytes")
+
+
+def meet_bpp(attempt: Callable[[int], Attempt], target: float, pixels: int) -> Attempt:
+    """The largest file of at most `target` bits per pixel. Raises TargetUnreachable naming the bound."""
+
+    def told(size: int) -> str:
+        # Four digits, rounded up: a bound that is asked for as it was told is met.
+        step = 10.0 ** (math.floor(math.log10(8 * size / pixels)) - 3)
+        return f"{math.ceil(8 * size / pixels / step - 1e-12) * step:.4g} bpp"
+
+    limit = math.floor(target * pixels / 8 + 1e-6)  # a product that should be whole may be a hair below
+    return _largest(attempt, limit, f"target {target:g} bpp", told)
+
+
+def _largest(
+    attempt: Callable[[int], Attempt], limit: int, asked: str, told: Callable[[int], str]
+) -> Attempt:
+    """The largest file of at most `limit` bytes; the errors say `asked`, and sizes as `told` puts them."""
     high = attempt(MAX_QUALITY_LEVEL)
-    if high.size <= target:
-        if high.size < target * 0.99:
-            raise TargetUnreachable(
-                f"target size {target} bytes: quality 100 takes {high.size}; "
-                f"ask for at most {high.size} bytes"
-            )
+    if high.size <= limit:
+        if high.size < limit * 0.99:
+            bound = told(high.size)
+            raise TargetUnreachable(f"{asked}: quality 100 takes {bound}; ask for at most {bound}")
         return high
     low = attempt(0)
-    if low.size > target:
-        raise TargetUnreachable(
-            f"target size {target} bytes: quality 0 still takes {low.size}; ask for at least {low.size} bytes"
-        )
-    return _narrow(attempt, low, high, lambda a: math.log(a.size / target), math.log(CLOSE_SIZE))
+    if low.size > limit:
+        bound = told(low.size)
+        raise TargetUnreachable(f"{asked}: quality 0 still takes {bound}; ask for at least {bound}")
+    return _narrow(attempt, low, high, lambda a: math.log(a.size / limit), math.log(CLOSE_SIZE))
 
 
 def meet_psnr(attempt: Callable[[int], Attempt], target: float) -> Attempt:

@@ -64,6 +64,33 @@ def test_a_target_out_of_reach(call: Call, picture: Path, tmp_path: Path) -> Non
     assert not (tmp_path / "a.lci").exists()
 
 
+def test_a_target_above_quality_100(call: Call, picture: Path, tmp_path: Path) -> None:
+    done = call("compress", picture, tmp_path / "a.lci", "--target-bpp", "500")
+    assert done.code == 1
+    assert re.search(r": target 500 bpp: quality 100 takes (\S+) bpp; ask for at most \1 bpp\n", done.err)
+    text = " ".join(call("compress", "--help").out.decode().split())
+    assert "It is an error if even quality 100 stays over 1 % below it." in text
+
+
+def test_max_pixels(call: Call, picture: Path, tmp_path: Path) -> None:
+    refused = call("compress", picture, tmp_path / "a.lci", "--max-pixels", "4095")
+    assert refused.code == 1
+    assert "64x64 = 4096 pixels, the limit is 4095: raise max_pixels" in refused.err
+    assert not (tmp_path / "a.lci").exists()
+    assert call("compress", picture, tmp_path / "a.lci", "--max-pixels", "4096").code == 0
+    assert call("compress", picture, tmp_path / "a.lci", "--max-pixels", "0").code == 2
+
+
+def test_more_pixels_than_by_default(
+    call: Call, picture: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Our limit is lifted, and Pillow's with it, for as long as the picture is read."""
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
+    assert call("compress", picture, tmp_path / "a.lci").code == 1
+    assert call("compress", picture, tmp_path / "a.lci", "--max-pixels", "200000000").code == 0
+    assert Image.MAX_IMAGE_PIXELS == 1000
+
+
 def test_pipes(call: Call, picture: Path) -> None:
     done = call("compress", "-", "-", data=picture.read_bytes())
     assert done.code == 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -103,6 +104,25 @@ def test_what_is_no_file_of_ours(call: Call, picture: Path, tmp_path: Path) -> N
         assert done.err.startswith(f"latentcodec: {source}: {message}")
         assert done.err.count("\n") == 1
         assert not (tmp_path / "out.png").exists()
+
+
+def test_max_pixels(call: Call, lci: Path, tmp_path: Path) -> None:
+    refused = call("decompress", lci, tmp_path / "out.png", "--max-pixels", "4095")
+    assert refused.code == 1
+    assert "4096 pixels, the limit is 4095" in refused.err
+    assert call("decompress", lci, tmp_path / "out.png", "--max-pixels", "4096").code == 0
+
+
+def test_metadata_come_out_as_they_are_stored(call: Call, codec: Codec, tmp_path: Path) -> None:
+    """Nothing is turned or converted again: an odd profile and XMP that asks for a turn are kept."""
+    xmp, profile = b'<rdf:Description tiff:Orientation="6"/>', bytes(16) + b"CMYK" + bytes(12)
+    stored = replace(from_array(pixels(48, 64)), xmp=xmp, profile=profile)
+    (tmp_path / "a.lci").write_bytes(codec.encode(stored))
+    assert call("decompress", tmp_path / "a.lci", tmp_path / "a.png").code == 0
+    with Image.open(tmp_path / "a.png") as image:
+        assert image.size == (64, 48)
+        assert image.info["xmp"] == xmp
+        assert image.info["icc_profile"] == profile
 
 
 def test_other_weights(call: Call, lci: Path, tmp_path: Path) -> None:

@@ -8,12 +8,14 @@ import click
 import pytest
 
 from latentcodec.cli.console import Failure
-from latentcodec.cli.files import LCI, PICTURES, Done, Job, plan, run_jobs, write_target
+from latentcodec.cli.files import LCI, Done, Job, plan, run_jobs, write_target
 from latentcodec.errors import UnreadableImage
+from latentcodec.image import PICTURE_EXTENSIONS
 
 
 def made(*paths: str | Path, out_dir: Path | None = None) -> list[Job]:
-    return plan(tuple(map(str, paths)), None if out_dir is None else str(out_dir), PICTURES, LCI)
+    folder = None if out_dir is None else str(out_dir)
+    return plan(tuple(map(str, paths)), folder, PICTURE_EXTENSIONS, LCI)
 
 
 def test_one_file(tmp_path: Path) -> None:

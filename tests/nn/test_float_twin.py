@@ -18,7 +18,7 @@ from tests.conftest import photograph
 def test_integer_arithmetic_costs_under_1_5_percent(level: float, monkeypatch: pytest.MonkeyPatch) -> None:
     """Activations unrounded, clamps and symbols as they are: the rate may fall by 1.5 % at most.
 
-    The weights are the shipped ones, so what rounding the weights costs is not in this; docs/training.md has it.
+    The weights are the shipped ones, so this leaves out what rounding them costs: docs/training.md has that.
     """
     with resources.as_file(resources.files("latentcodec.weights") / FILES[NATIVE_MODEL]) as path:
         start = warm_start(path)
