@@ -212,7 +212,7 @@ def test_bits_per_pixel_asked_for_are_met(codec: Codec) -> None:
         assert 0.985 * target <= bpp <= target
 
 
-@pytest.mark.parametrize("target", [24, 30.5, 36])
+@pytest.mark.parametrize("target", [28, 30.5, 36])
 def test_psnr_asked_for_is_met(codec: Codec, target: float) -> None:
     for name in ("astronaut", "coffee"):
         pixels = photograph(name, 200, 176)
@@ -228,7 +228,7 @@ def test_targets_hold_with_metadata_and_alpha(codec: Codec) -> None:
     image = with_metadata().resize((256, 160))
     image.putalpha(Image.linear_gradient("L").resize((256, 160)))
     image.info["icc_profile"] = SRGB
-    assert 0.99 * 4000 <= len(codec.encode(image, target_size=4000)) <= 4000
+    assert 0.99 * 3500 <= len(codec.encode(image, target_size=3500)) <= 3500
     gray = image.convert("LA")
     del gray.info["icc_profile"], gray.info["exif"]
     shown = codec.decode(codec.encode(gray, min_psnr=32))

@@ -54,9 +54,7 @@ def test_small_tiles_cost_bytes_but_no_quality(
         assert len(file.tiles) == math.ceil(210 / tile_size) * math.ceil(150 / tile_size)
         tiled, _ = decode_file(native, file, DEFAULT_LIMITS, None)
         whole = decoded(native, one.data)
-        assert psnr(picture.pixels, tiled.pixels) == pytest.approx(
-            psnr(picture.pixels, whole.pixels), abs=0.15
-        )
+        assert psnr(picture.pixels, tiled.pixels) >= psnr(picture.pixels, whole.pixels) - 0.15
 
 
 def test_there_are_no_seams(native: NativeCodec, picture: Picture, monkeypatch: pytest.MonkeyPatch) -> None:
