@@ -82,13 +82,21 @@ def test_extreme_pictures_do_not_saturate(native: NativeCodec) -> None:
         pure = np.zeros((64, 64, 3), np.uint8)
         pure[..., channel] = 255
         pictures.append(pure)
-    for number, pixels in enumerate(pictures):
+    for pixels in pictures:
         y = native.analyse(pixels, 4000)
         assert float(y.abs().max()) < MEAN_LIMIT / FRACTION
         tile = native.encode_tile(y, 4000)
-        # No photographs; a checkerboard of single pixels is what the model renders worst (docs/training.md).
-        least = 10 if number == 2 else 15
-        assert psnr(pixels, native.synthesise(tile.latents, 4000)) > least
+        if pixels is pictures[2]:
+            continue  # what the model renders worst, see below
+        assert psnr(pixels, native.synthesise(tile.latents, 4000)) > 15  # it is no photograph
+
+
+@pytest.mark.xfail(strict=True, reason="11 dB: docs/training.md, where it fails")
+def test_a_checkerboard_of_single_pixels(native: NativeCodec) -> None:
+    squares = np.indices((64, 64)).sum(0) % 2 * 255
+    pixels = np.repeat(squares.astype(np.uint8)[..., None], 3, 2)
+    tile = native.encode_tile(native.analyse(pixels, 4000), 4000)
+    assert psnr(pixels, native.synthesise(tile.latents, 4000)) > 15
 
 
 def test_step_targets_hold_every_latent_once() -> None:
