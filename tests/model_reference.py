@@ -1,6 +1,6 @@
 """A decoder of tiles written from docs/model.md alone, in numpy's int64: it judges the package's networks.
 
-The probability tables and the rANS stream are taken from the package (tests/test_rans.py judges those).
+The model's tables and the rANS stream are taken from the package (tests/test_rans.py judges those).
 """
 
 from __future__ import annotations
@@ -11,12 +11,13 @@ from zlib import crc32
 import numpy as np
 import numpy.typing as npt
 
-from latentcodec.rans import Decoder
+from latentcodec.rans import Decoder, Tables
 from latentcodec.weights.native import NativeWeights
 
 Array = npt.NDArray[np.int64]
-Take = Callable[[Array], Array]  # the table rows of one segment -> its values
+Take = Callable[[Array], Array]  # the table rows of one block -> its values
 
+NUMBERED = [pattern for ones in range(9) for pattern in range(256) if bin(pattern).count("1") == ones]
 ORDER = [[0, 1, 2, 3], [3, 2, 1, 0], [2, 3, 0, 1], [1, 0, 3, 2]]
 
 
@@ -24,21 +25,71 @@ def decode_tile(
     weights: NativeWeights, stream: bytes, level: int, height: int, width: int
 ) -> tuple[Array, int]:
     """(latents (112, height, width) in sixteenths, digest) of a tile of height x width latents."""
-    decoder = Decoder(stream, weights.tables())
+    tables = weights.tables()
+    patterns, values, extended = group_tables(tables)
+    decoder = Decoder(stream, extended)
     decoded = []
 
+    def take_segment(rows: list[int]) -> list[int]:
+        found = decoder.take(np.array(rows, np.int32))
+        decoded.append(found.astype("<i4").tobytes())
+        return found.tolist()
+
     def take(rows: Array) -> Array:
-        values = decoder.take(rows.astype(np.int32))
-        decoded.append(values.astype("<i4").tobytes())
-        return values.astype(np.int64)
+        found = np.zeros(len(rows), np.int64)
+        groups = []
+        for row in sorted(patterns):
+            own = [place for place, each in enumerate(rows.tolist()) if each == row]
+            groups += [own[i : i + 8] for i in range(0, len(own) - 7, 8)]
+        numbers = take_segment([patterns[int(rows[group[0]])] for group in groups])
+        nonzero = [
+            place
+            for group, number in zip(groups, numbers, strict=True)
+            for bit, place in enumerate(group)
+            if NUMBERED[number] >> bit & 1
+        ]
+        found[nonzero] = take_segment([values[int(rows[place])] for place in nonzero])
+        grouped = {place for group in groups for place in group}
+        others = [place for place in range(len(rows)) if place not in grouped]
+        found[others] = take_segment([int(rows[place]) for place in others])
+        return found
 
     plane = latents(weights, level, height, width, take)
     decoder.finish()
     return plane, crc32(b"".join(decoded))
 
 
+def group_tables(tables: Tables) -> tuple[dict[int, int], dict[int, int], Tables]:
+    """Row -> the row of its patterns, row -> that of its values, and all of these rows."""
+    slots = [np.diff(c[: n + 1]).tolist() for c, n in zip(tables.cumulative, tables.size, strict=True)]
+    offsets = tables.offset.tolist()
+    grouped = [r for r, own in enumerate(slots) if len(own) > 1 and own[offsets[r]] >= 32768]
+    patterns, values = {}, {}
+    for r in grouped:
+        z = slots[r][offsets[r]]
+        all_slots = [
+            z ** (8 - n) * (65536 - z) ** n * 65536 // 65536**8 for n in map(int.bit_count, NUMBERED)
+        ]
+        patterns[r] = len(slots)
+        slots.append([*[f for f in all_slots if f], 1])
+        offsets.append(0)
+    for r in grouped:
+        own, zero = slots[r], offsets[r]
+        left = 65536 - own[zero]
+        values[r] = len(slots)
+        slots.append([1 if k == zero else max(1, 65536 * f // left) for k, f in enumerate(own)])
+        offsets.append(zero)
+    for own in slots[len(tables.size) :]:
+        own[own.index(max(own))] += 65536 - sum(own)
+    cumulative = np.full((len(slots), max(map(len, slots)) + 1), 65536, np.int32)
+    for row, own in zip(cumulative, slots, strict=True):
+        row[: len(own) + 1] = [sum(own[:k]) for k in range(len(own) + 1)]
+    sizes = np.array([len(own) for own in slots], np.int32)
+    return patterns, values, Tables(cumulative=cumulative, size=sizes, offset=np.array(offsets, np.int32))
+
+
 def latents(weights: NativeWeights, level: int, height: int, width: int, take: Take) -> Array:
-    """The latents, of values that `take` gives for each segment's rows."""
+    """The latents, of values that `take` gives for each block's rows."""
     z = hyperlatents(weights, level, -(-height // 4), -(-width // 4), take)
     h = leaky(layer(weights, "hyper_in", np.clip(4 * z, -127, 127), level))
     h = leaky(layer(weights, "hyper_up", h, level))

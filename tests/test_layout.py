@@ -23,7 +23,7 @@ ORDER: tuple[tuple[str, ...], ...] = (
     ("errors",),
     ("atomic",),
     ("chunks", "header", "container", "salvage"),
-    ("rans_tables", "rans"),
+    ("rans_tables", "rans", "rans_groups"),
     ("tables",),
     ("metadata", "samples", "image", "picture_files", "alpha"),
     ("metrics",),

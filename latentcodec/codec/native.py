@@ -4,8 +4,8 @@
                          └─────────────► encode_tile ─► stream, digest, y^
     stream ─► decode_tile ─► y^ (sixteenths, exact) ─► synthesise ─► pixels
 
-A tile's stream holds z, then the four steps, in coding order: coarse data first. The digest is the CRC-32 of
-z and all residuals as little-endian int32, in that order, positions that are not coded left out.
+A tile's stream holds z, then the four steps, a block each (rans_groups): coarse data first. The digest is the
+CRC-32 of what the rANS stream codes (patterns and values), as little-endian int32, in that order.
 """
 
 from __future__ import annotations
@@ -18,10 +18,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
+from latentcodec import rans_groups
 from latentcodec.errors import ChecksumMismatch
 from latentcodec.nn.device import full_precision
 from latentcodec.nn.entropy_model import FRACTION, STEPS, HyperAnalysis, take_step, to_cells
 from latentcodec.rans import Decoder, Encoder
+from latentcodec.rans_groups import GroupedTables
 from latentcodec.weights.native import NativeWeights
 
 HYPER_LIMIT = 127  # of a hyperlatent
@@ -56,7 +58,7 @@ class NativeCodec:
     def __init__(self, weights: NativeWeights, device: torch.device) -> None:
         self.weights, self.device = weights, device
         self.integer = weights.integer_model(device)
-        self.tables = weights.tables()
+        self.tables = GroupedTables(weights.tables())
         self.analysis = weights.analysis(device)
         self.synthesis = weights.synthesis(device)
         hyper = HyperAnalysis(weights.config.entropy)
@@ -92,10 +94,10 @@ class NativeCodec:
         with full_precision(self.device):
             z = self.hyper_analysis(padded[None], self._level(level))[0]
         z = z.round().clamp(-HYPER_LIMIT, HYPER_LIMIT).to(torch.int32)
-        encoder = Encoder(self.tables)
+        encoder = Encoder(self.tables.tables)
 
         def put(values: Tensor, rows: Tensor) -> None:
-            encoder.put(values.cpu().numpy(), rows.cpu().numpy())
+            rans_groups.put(encoder, self.tables, values.cpu().numpy(), rows.cpu().numpy())
 
         rows = self.integer.hyper_rows(level, *z.shape[1:])
         z = z * (rows > 0)
@@ -131,10 +133,12 @@ class NativeCodec:
         Raises TruncatedFile or MalformedFile on a damaged stream and ChecksumMismatch where the symbols have
         another digest. With partial=True an early end gives zeros for the rest instead.
         """
-        decoder = Decoder(stream, self.tables, partial=partial)
+        decoder = Decoder(stream, self.tables.tables, partial=partial)
 
         def take(rows: Tensor) -> Tensor:
-            return torch.from_numpy(decoder.take(rows.cpu().numpy())).to(self.device)
+            return torch.from_numpy(rans_groups.take(decoder, self.tables, rows.cpu().numpy())).to(
+                self.device
+            )
 
         rows = self.integer.hyper_rows(level, -(-height // 4), -(-width // 4))
         z = torch.zeros(rows.shape, dtype=torch.int32, device=self.device)
