@@ -1,6 +1,7 @@
 """Training pictures: folders in, batches of random crops out.
 
     folder ─► find ─► split by hash ─► load (uint8, in memory) ─► batch(seed, step): scale, crop, flip, turn
+                                               drawn pictures ─┘
 
 A batch is a pure function of (pictures, seed, step): nothing about the data needs to be in a checkpoint.
 """
@@ -18,6 +19,7 @@ from PIL import Image
 from torch import Tensor
 
 from latentcodec.errors import TrainingError
+from latentcodec.training.drawn import drawn_crop
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp", ".ppm", ".avif"}
 HELD_OUT_PERCENT = 5
@@ -83,9 +85,14 @@ def random_crop(pixels: Pixels, size: int, rng: np.random.Generator) -> Pixels:
     return crop
 
 
-def batch(pictures: list[Pixels], seed: int, step: int, count: int, size: int) -> Tensor:
-    """`count` crops of step `step`: float (count, 3, size, size) in 0..1."""
+def batch(pictures: list[Pixels], seed: int, step: int, count: int, size: int, drawn: float = 0.0) -> Tensor:
+    """`count` crops of step `step`, a share `drawn` of them drawn: float (count, 3, size, size) in 0..1."""
     rng = np.random.default_rng((seed, step))
     chosen = rng.integers(len(pictures), size=count)
-    crops = np.stack([random_crop(pictures[i], size, rng) for i in chosen])
+    crops = np.stack(
+        [
+            drawn_crop(size, rng) if drawn and rng.random() < drawn else random_crop(pictures[i], size, rng)
+            for i in chosen
+        ]
+    )
     return torch.from_numpy(crops).permute(0, 3, 1, 2).float().div_(255).contiguous()

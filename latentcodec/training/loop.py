@@ -61,7 +61,9 @@ class TrainingConfig:
     crop: int = 128
     learning_rate: float = 5e-4
     warm_up: int = 200
-    structure: float = 0.5
+    structure: float = 0.35
+    drawn: float = 0.06
+    """The share of crops that are drawn (training.drawn), not cut from pictures."""
     average: float = 0.999
     clip: float = 200.0
     muon: bool = True
@@ -218,7 +220,8 @@ class Run:
         """One step. Returns the parts of the loss."""
         config = self.config
         torch.manual_seed(config.seed * 1_000_003 + self.step)
-        x = batch(self.pictures, config.seed, self.step, config.batch, config.crop).to(self.device)
+        x = batch(self.pictures, config.seed, self.step, config.batch, config.crop, config.drawn)
+        x = x.to(self.device)
         # Stratified levels: every batch covers the whole range of rates; the ends get a little more.
         level = (torch.arange(config.batch) + torch.rand(config.batch)) / config.batch
         level = ((1.04 * level - 0.02) * MAX_LEVEL).clamp(0, MAX_LEVEL).to(self.device)
