@@ -1,11 +1,11 @@
-"""The commands: `python -m benchmarks run | report | demo | speed`.
+"""The commands: `python -m benchmarks run | report | demo | seed | speed`.
 
 Progress goes to stderr, results to stdout; what the user got wrong is one line and exit code 1 or 2.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from latentcodec.errors import LatentCodecError
 FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
 FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 OUT = click.Path(file_okay=False, path_type=Path)
+SAMPLE = Path(__file__).parents[1] / "samples" / "astronaut.png"
 
 
 class _Commands(click.Group):
@@ -35,8 +36,8 @@ def _stdout() -> Console:
     return console if console.is_terminal else Console(width=110)
 
 
-def _words(_: click.Context, __: click.Parameter, value: str) -> list[str]:
-    return [word.strip() for word in value.split(",") if word.strip()]
+def _words(_: click.Context, __: click.Parameter, value: str | None) -> list[str] | None:
+    return None if value is None else [word.strip() for word in value.split(",") if word.strip()]
 
 
 def _numbers(_: click.Context, __: click.Parameter, value: str | None) -> list[float] | None:
@@ -46,43 +47,98 @@ def _numbers(_: click.Context, __: click.Parameter, value: str | None) -> list[f
         raise click.BadParameter(f"{value!r} is not a list of numbers such as 5,20,50,90") from error
 
 
+def _say_skipped(codecs: dict[str, str], metrics: dict[str, str]) -> None:
+    for kind, skipped in (("codec", codecs), ("metric", metrics)):
+        for name, reason in skipped.items():
+            click.echo(f"{kind} {name} is skipped: {reason}", err=True)
+
+
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
 def main() -> None:
     """Rate-distortion benchmarks of latentcodec and its peers, from real files."""
 
 
 @main.command()
-@click.argument("folder", type=FOLDER)
+@click.argument("dataset", default="default")
 @click.option(
-    "--out", type=OUT, required=True, help="Where rows.jsonl, summary.json and rd.png go; resumed if there."
+    "--out", type=OUT, required=True, help="Where the results go: rows.jsonl, streams, pictures, report."
 )
-@click.option("--codecs", default="native,jpeg,webp,avif", show_default=True, callback=_words)
-@click.option("--metrics", default="psnr,ms_ssim", show_default=True, callback=_words)
+@click.option(
+    "--codecs",
+    help="Names, such as native,jpeg,avif-fast,vae:taef2.  [default: those installed and fast]",
+    callback=_words,
+)
+@click.option(
+    "--metrics",
+    help="Names, or all.  [default: those installed but butteraugli, lpips, dists]",
+    callback=_words,
+)
 @click.option(
     "--qualities", callback=_numbers, help="One list for all codecs, such as 5,20,50,90; else each its own."
 )
-@click.option("--device", default="auto", show_default=True, help="Where the native codec runs.")
+@click.option("--jobs", default=1, show_default=True, type=click.IntRange(1, 256), help="Processes at once.")
+@click.option(
+    "--resume/--fresh",
+    default=True,
+    show_default=True,
+    help="Go on from the rows that are in OUT, or forget them.",
+)
+@click.option("--device", default="auto", show_default=True, help="Where the networks run.")
 def run(
-    folder: Path, out: Path, codecs: list[str], metrics: list[str], qualities: list[float] | None, device: str
+    dataset: str,
+    out: Path,
+    codecs: list[str] | None,
+    metrics: list[str] | None,
+    qualities: list[float] | None,
+    jobs: int,
+    resume: bool,
+    device: str,
 ) -> None:
-    """Measure every picture of FOLDER with every codec at every quality, then report."""
-    from benchmarks import datasets, report, run
-    from benchmarks.peers import make_peer
+    """Measure every picture of DATASET with every codec at every quality, then report.
 
-    pictures = datasets.find_pictures(folder)
-    functions = _metrics(metrics)
-    peers = [make_peer(name, device) for name in codecs]
-    run.run(pictures, peers, functions, out, settings=qualities)
+    DATASET is a folder of pictures, or the name of one in $LATENTCODEC_DATASETS (kodak, clic ...); without
+    it, the samples and the pictures that come with scikit-image. A run that was stopped, even by a kill,
+    goes on where it was when the same command is given again. A codec or metric that is not installed is
+    left out, and that is said. Every codec runs on one thread; with --jobs above 1 in processes of their
+    own: the run is shorter, a crash of a codec one failed row, and the times less exact.
+    """
+    from benchmarks import report, run
+    from benchmarks.datasets import find_data_set
+    from benchmarks.metrics import DEFAULT_METRICS, find_metrics
+    from benchmarks.peers import DEFAULT_PEERS, find_peers
+
+    data = find_data_set(dataset)
+    functions, without = find_metrics(metrics or DEFAULT_METRICS)
+    peers, absent = find_peers(codecs or DEFAULT_PEERS, device)
+    _say_skipped(absent, without)
+    try:
+        run.run(
+            data,
+            peers,
+            functions,
+            out,
+            settings=qualities,
+            jobs=jobs,
+            resume=resume,
+            command=["python", "-m", "benchmarks", *sys.argv[1:]],
+            skipped={**absent, **without},
+        )
+    except KeyboardInterrupt:
+        click.echo(
+            f"Stopped; the rows so far are in {out}, and the same command goes on from them.", err=True
+        )
+        raise click.exceptions.Exit(130) from None
     report.report(out, _stdout())
 
 
 @main.command()
 @click.argument("out", type=FOLDER)
-def report(out: Path) -> None:
-    """Make the table, summary.json and rd.png anew from OUT/rows.jsonl."""
+@click.option("--markdown", is_flag=True, help="Print the tables as Markdown.")
+def report(out: Path, markdown: bool) -> None:
+    """Make report.html, summary.json, plots and tables anew from the results in OUT."""
     from benchmarks import report
 
-    report.report(out, _stdout())
+    report.report(out, _stdout(), as_markdown=markdown)
 
 
 @main.command()
@@ -96,42 +152,71 @@ def demo(sample: Path, out: Path) -> None:
 
 
 @main.command()
-@click.argument("sample", type=FILE)
+@click.argument("pictures", nargs=-1, type=FILE)
+@click.option(
+    "--out", type=OUT, default="build/seed", show_default=True, help="Where the sheet and tables go."
+)
+@click.option("--codecs", default="jpeg,webp,avif,native", show_default=True, callback=_words)
+@click.option("--device", default="auto", show_default=True, help="Where the networks run.")
+def seed(pictures: tuple[Path, ...], out: Path, codecs: list[str], device: str) -> None:
+    """Set 512x512 pictures side by side at 5,000 bytes: JPEG, WebP, AVIF and ours.
+
+    PICTURES are files of 512 pixels or more a side, of which the middle square is taken; without any, those
+    of the samples and of scikit-image's that are large enough.
+    """
+    from rich.markdown import Markdown
+
+    from benchmarks import seed
+    from benchmarks.metrics import find_metrics
+    from benchmarks.peers import find_peers
+
+    squares = seed.seed_pictures(pictures)
+    peers, absent = find_peers(codecs, device)
+    metrics, without = find_metrics(seed.METRICS)
+    _say_skipped(absent, without)
+    seed.seed(squares, peers, metrics, out)
+    _stdout().print(Markdown((out / "seed.md").read_text(encoding="utf-8")))
+    click.echo(f"{out / 'seed.png'}, {out / 'seed.md'}, {out / 'seed.json'}")
+
+
+@main.command()
+@click.argument("sample", type=FILE, default=SAMPLE)
 @click.option("--quality", default=60.0, show_default=True, type=click.FloatRange(0, 100))
-@click.option("--threads", default=2, show_default=True, type=click.IntRange(1))
+@click.option("--threads", type=click.IntRange(1), help="Of PyTorch.  [default: 1, 2, 4 ... all cores]")
 @click.option("--runs", default=9, show_default=True, type=click.IntRange(1))
-def speed(sample: Path, quality: float, threads: int, runs: int) -> None:
-    """Say where the time goes when SAMPLE is encoded and decoded, warm."""
-    from rich.table import Table
+@click.option("--scaling", is_flag=True, help="Time and memory against the picture's size instead.")
+@click.option("--largest", default=50.0, show_default=True, help="Megapixels, with --scaling.")
+@click.option("--out", type=OUT, default="build/speed", show_default=True, help="For --scaling's files.")
+def speed(
+    sample: Path, quality: float, threads: int | None, runs: int, scaling: bool, largest: float, out: Path
+) -> None:
+    """Say where the time goes when SAMPLE is encoded and decoded, warm, and set it beside JPEG, WebP, AVIF.
 
-    from benchmarks.speed import measure
-    from latentcodec.picture_files import open_picture
+    With --scaling: time and peak memory of synthetic pictures of 0.1 to 50 megapixels, each in a fresh
+    process.
+    """
+    from benchmarks.datasets import load
+    from benchmarks.scaling import SIZES, run, write
+    from benchmarks.speed import cores, measure
+    from benchmarks.tables import speed_table
 
-    picture = open_picture(sample).pixels
-    size = f"{picture.shape[1]}x{picture.shape[0]}"
-    table = Table(title=f"{sample.name}, {size}, {threads} threads, median of {runs}")
-    for column in ("", "stage", "ms"):
-        table.add_column(column, justify="right" if column == "ms" else "left")
-    for direction, stages in measure(picture, quality, threads, runs).items():
-        for stage, milliseconds in sorted(stages.items(), key=lambda item: item[0] == "total"):
-            table.add_row(direction, stage, f"{milliseconds:.1f}")
-    _stdout().print(table)
-
-
-def _metrics(names: list[str]) -> dict[str, Callable[..., float]]:
-    """The functions of these names; told now, not in every row, if one is unknown or lacks its package."""
-    import numpy as np
-
-    from benchmarks.curves import AXES
-    from latentcodec.metrics import METRICS
-
-    unknown = [name for name in names if name not in METRICS or name not in AXES]
-    if unknown:
-        raise click.BadParameter(f"no metric is called {unknown[0]!r}; there are {', '.join(AXES)}")
-    ramp = np.repeat(np.arange(256, dtype=np.uint8)[None, :, None], 256, axis=0).repeat(3, axis=2)
-    for name in names:
-        METRICS[name](ramp, 255 - ramp)
-    return {name: METRICS[name] for name in names}
+    if scaling:
+        points = []
+        for point in run([size for size in SIZES if size <= largest], quality, threads or cores()):
+            points.append(point)
+            write(points, out)  # after each: the largest may take long, or all memory
+            click.echo(
+                f"{point.megapixels:g} megapixels: encode {point.encode_seconds:.2f} s, "
+                f"{point.encode_memory / 2**20:.0f} MiB; decode {point.decode_seconds:.2f} s, "
+                f"{point.decode_memory / 2**20:.0f} MiB"
+            )
+        return
+    picture = load(sample)
+    height, width = picture.shape[:2]
+    click.echo(f"{sample.name}, {width}x{height}, quality {quality:g}, medians of {runs} interleaved rounds")
+    counts = [threads] if threads else sorted({*(2**power for power in range(cores().bit_length())), cores()})
+    for count in counts:
+        _stdout().print(speed_table(measure(picture, quality, count, runs), height * width))
 
 
 if __name__ == "__main__":

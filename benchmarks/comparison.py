@@ -17,7 +17,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from benchmarks.datasets import Pixels
 
-__all__ = ["Panel", "busiest", "side_by_side"]
+__all__ = ["Panel", "busiest", "contact_sheet", "side_by_side"]
 
 DETAIL = 96
 ZOOM = 3
@@ -76,6 +76,33 @@ def side_by_side(panels: Sequence[Panel]) -> Image.Image:
         zoomed = image.crop(box).resize(detail, Image.Resampling.NEAREST)
         canvas.paste(zoomed, (left + (column - detail[0]) // 2, head + shown[1] + MARGIN))
     return canvas
+
+
+def contact_sheet(rows: Sequence[Sequence[Panel]]) -> Image.Image:
+    """Rows of panels, the pictures of one size and shown at it; texts shrink until they fit above them."""
+    height, width = rows[0][0].picture.shape[:2]
+    head = 2 * LINE + 4
+    columns = max(len(row) for row in rows)
+    size = (MARGIN + columns * (width + MARGIN), MARGIN + len(rows) * (head + height + MARGIN))
+    canvas = Image.new("RGB", size, BACKGROUND)
+    draw = ImageDraw.Draw(canvas)
+    for row, panels in enumerate(rows):
+        for column, panel in enumerate(panels):
+            left, top = MARGIN + column * (width + MARGIN), MARGIN + row * (head + height + MARGIN)
+            draw.text((left, top), panel.title, fill=INK, font=_fitting(panel.title, 18, width))
+            caption = _fitting(panel.caption, 15, width)
+            draw.text((left, top + LINE), panel.caption, fill=FAINT, font=caption)
+            canvas.paste(Image.fromarray(panel.picture), (left, top + head))
+    return canvas
+
+
+def _fitting(text: str, size: int, width: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    """The default font at the largest size, down from this one, in which the text is no wider."""
+    font = ImageFont.load_default(size)
+    while size > 8 and font.getlength(text) > width:
+        size -= 1
+        font = ImageFont.load_default(size)
+    return font
 
 
 def _frame(draw: ImageDraw.ImageDraw, edges: Sequence[int]) -> None:

@@ -1,6 +1,7 @@
 """How far a picture is from another: metric(reference, distorted) -> float, both uint8 (H, W, 3).
 
     mse, psnr       numpy, exact integer sums
+    psnr_y          numpy, of the luma
     ssim            scikit-image
     ms_ssim         pytorch-msssim  ┐
     ssimulacra2     ssimulacra2     ┘ in the extra `bench`; without them MissingDependency
@@ -23,11 +24,12 @@ from PIL import Image
 
 from latentcodec.errors import InvalidArgument, MissingDependency
 
-__all__ = ["METRICS", "Metric", "ms_ssim", "mse", "psnr", "ssim", "ssimulacra2"]
+__all__ = ["METRICS", "Metric", "check_pair", "ms_ssim", "mse", "psnr", "psnr_y", "ssim", "ssimulacra2"]
 
 Pixels = npt.NDArray[np.uint8]
 
 PEAK = 255
+_LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601, as JPEG's Y
 _BAND = 256  # rows compared at once: bounds the memory of the differences
 _SSIM_WINDOW = 7  # scikit-image's default: uniform, 7x7
 _MS_SSIM_LEAST = 161  # 4 halvings must leave the 11x11 window its place: (11 - 1) * 2^4 + 1
@@ -64,8 +66,21 @@ def psnr(reference: Pixels, distorted: Pixels) -> float:
     return 10 * math.log10(PEAK**2 / error) if error else math.inf
 
 
+def psnr_y(reference: Pixels, distorted: Pixels) -> float:
+    """PSNR in dB of the luma alone, the Y of JPEG files: 0.299 R + 0.587 G + 0.114 B over 0 to 255, of the
+    gamma-coded samples and not rounded; infinite for equal lumas."""
+    check_pair(reference, distorted, "PSNR of luma", 1)
+    total = 0.0
+    for top in range(0, len(reference), _BAND):
+        band = slice(top, top + _BAND)
+        difference = (reference[band].astype(np.int32) - distorted[band]) @ np.array(_LUMA)
+        total += float(np.square(difference).sum())
+    error = total / (reference.shape[0] * reference.shape[1])
+    return 10 * math.log10(PEAK**2 / error) if error else math.inf
+
+
 def _mean_squared_error(reference: Pixels, distorted: Pixels, label: str) -> float:
-    _check(reference, distorted, label, 1)
+    check_pair(reference, distorted, label, 1)
     total = 0
     for top in range(0, len(reference), _BAND):
         band = slice(top, top + _BAND)
@@ -77,7 +92,7 @@ def _mean_squared_error(reference: Pixels, distorted: Pixels, label: str) -> flo
 def ssim(reference: Pixels, distorted: Pixels) -> float:
     """Structural similarity, -1 to 1, mean of the channels, as scikit-image computes it by default: uniform
     window of 7x7 pixels, which it needs at least."""
-    _check(reference, distorted, "SSIM", _SSIM_WINDOW)
+    check_pair(reference, distorted, "SSIM", _SSIM_WINDOW)
     metrics = _package("skimage.metrics", "scikit-image")
     return float(metrics.structural_similarity(reference, distorted, channel_axis=2, data_range=PEAK))
 
@@ -85,7 +100,7 @@ def ssim(reference: Pixels, distorted: Pixels) -> float:
 def ms_ssim(reference: Pixels, distorted: Pixels) -> float:
     """Multi-scale structural similarity (Wang, Simoncelli, Bovik 2003), 0 to 1, mean of the channels, by
     pytorch-msssim in float32, as published figures are. Needs 161x161 pixels."""
-    _check(reference, distorted, "MS-SSIM", _MS_SSIM_LEAST)
+    check_pair(reference, distorted, "MS-SSIM", _MS_SSIM_LEAST)
     package = _package("pytorch_msssim", "pytorch-msssim")
     torch = import_module("torch")
     planes = [
@@ -98,7 +113,7 @@ def ms_ssim(reference: Pixels, distorted: Pixels) -> float:
 def ssimulacra2(reference: Pixels, distorted: Pixels) -> float:
     """SSIMULACRA 2, at most 100: 90 is visually lossless, 70 high, 50 medium and 30 low quality. Needs
     225x225 pixels, so that all six of its scales are there."""
-    _check(reference, distorted, "SSIMULACRA 2", _SSIMULACRA2_LEAST)
+    check_pair(reference, distorted, "SSIMULACRA 2", _SSIMULACRA2_LEAST)
     package = _package("ssimulacra2", "ssimulacra2")
     return float(package.compute_ssimulacra2(_as_file(reference), _as_file(distorted)))
 
@@ -106,6 +121,7 @@ def ssimulacra2(reference: Pixels, distorted: Pixels) -> float:
 METRICS: dict[str, Metric] = {
     "mse": Metric(mse, "MSE", False, worst=float(PEAK**2), best=0.0),
     "psnr": Metric(psnr, "PSNR", True, worst=0.0, best=math.inf, unit="dB"),
+    "psnr_y": Metric(psnr_y, "PSNR of luma", True, worst=0.0, best=math.inf, unit="dB"),
     "ssim": Metric(ssim, "SSIM", True, worst=-1.0, best=1.0, smallest_side=_SSIM_WINDOW),
     "ms_ssim": Metric(ms_ssim, "MS-SSIM", True, worst=0.0, best=1.0, smallest_side=_MS_SSIM_LEAST),
     "ssimulacra2": Metric(
@@ -114,7 +130,9 @@ METRICS: dict[str, Metric] = {
 }
 
 
-def _check(reference: Pixels, distorted: Pixels, label: str, smallest_side: int) -> None:
+def check_pair(reference: Pixels, distorted: Pixels, label: str, smallest_side: int) -> None:
+    """Raise InvalidArgument, naming the metric `label`, unless both are uint8 (H, W, 3) of one size, which
+    measures `smallest_side` pixels or more."""
     for name, picture in (("reference", reference), ("distorted", distorted)):
         if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3 or picture.size == 0:
             raise InvalidArgument(

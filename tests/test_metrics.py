@@ -5,10 +5,11 @@ import sys
 
 import numpy as np
 import pytest
+from PIL import Image
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 from latentcodec.errors import InvalidArgument, MissingDependency
-from latentcodec.metrics import METRICS, ms_ssim, mse, psnr, ssim, ssimulacra2
+from latentcodec.metrics import METRICS, ms_ssim, mse, psnr, psnr_y, ssim, ssimulacra2
 
 Pixels = np.ndarray
 
@@ -45,6 +46,20 @@ def test_mse_and_psnr_by_hand() -> None:
     assert psnr(reference, reference + np.uint8(1)) == pytest.approx(48.1308036, abs=1e-7)  # 20 log10 255
     assert psnr(reference, reference + np.uint8(255)) == 0
     assert psnr(reference, reference) == math.inf
+
+
+def test_luma_by_hand_and_by_pillow(reference: Pixels) -> None:
+    black = np.zeros((1, 2, 3), np.uint8)
+    green = np.array([[[0, 100, 0], [0, 0, 0]]], np.uint8)
+    assert psnr_y(black, green) == pytest.approx(10 * math.log10(255**2 / (58.7**2 / 2)))
+    assert psnr_y(black, black) == math.inf
+    distorted = worse(reference, 8)
+    lumas = [np.asarray(Image.fromarray(each).convert("L"), np.float64) for each in (reference, distorted)]
+    rounded = peak_signal_noise_ratio(*lumas, data_range=255)
+    assert psnr_y(reference, distorted) == pytest.approx(rounded, abs=0.05)
+    assert psnr_y(reference, distorted) > psnr(
+        reference, distorted
+    )  # the noise of three channels averages out
 
 
 def test_mse_of_a_tall_picture_counts_every_row() -> None:

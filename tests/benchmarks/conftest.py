@@ -28,6 +28,7 @@ class Coarse:
 
     name = "coarse"
     version = "1"
+    suffix = ".coarse"
     settings: tuple[float, ...] = (1, 2, 3, 4, 5, 6)
 
     def __init__(self, broken: float | None = None) -> None:
@@ -59,7 +60,7 @@ def picture() -> Pixels:
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """Two pictures, and a text file that is none."""
-    place = tmp_path / "pictures"
+    place = tmp_path / "photographs"
     place.mkdir()
     for index, name in enumerate(("b.png", "a.PNG")):
         Image.fromarray(make_picture(seed=index)).save(place / name)

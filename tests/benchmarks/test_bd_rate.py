@@ -10,8 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from benchmarks.bd_rate import bd_rate
-from benchmarks.curves import published_curves
+from benchmarks.curves import mean_curves, published_curves
+from benchmarks.metrics import METRICS
+from benchmarks.peers import make_peer
+from benchmarks.rows import Row
 from latentcodec.errors import InvalidArgument
+from tests.benchmarks.conftest import make_picture
 
 RATES = (0.1, 0.2, 0.45, 0.9, 1.7)
 QUALITIES = (25.0, 28.0, 31.5, 35.0, 39.0)
@@ -65,6 +69,33 @@ def test_agrees_with_the_package_bjontegaard(seed: int, points: int, others: int
     (anchor, test) = curves
     theirs = oracle.bd_rate(*anchor, *test, method="pchip", require_matching_points=False, min_overlap=0)
     assert bd_rate(anchor, test, least_overlap=0).percent == pytest.approx(theirs, rel=1e-9, abs=1e-9)
+
+
+def test_all_pairs_of_a_real_result_agree_with_bjontegaard() -> None:
+    import bjontegaard as oracle
+
+    rows = []
+    for name in ("jpeg", "webp", "jpeg2000"):
+        peer = make_peer(name)
+        for seed in range(3):
+            picture = make_picture(seed=seed)
+            for setting in peer.settings:
+                data = peer.encode(picture, setting)
+                metrics = {each: METRICS[each](picture, peer.decode(data)) for each in ("psnr", "ssim")}
+                bpp = 8 * len(data) / (96 * 112)
+                rows.append(Row(f"{seed}", "0", name, "1", setting, "", 96 * 112, len(data), bpp, metrics))
+    pairs = 0
+    for metric in ("psnr", "ssim"):
+        curves, _ = mean_curves(rows, metric)
+        for anchor in curves.values():
+            for test in curves.values():
+                pair = ((anchor.bpp, anchor.quality), (test.bpp, test.quality))
+                theirs = oracle.bd_rate(
+                    *pair[0], *pair[1], method="pchip", require_matching_points=False, min_overlap=0
+                )
+                assert bd_rate(*pair).percent == pytest.approx(theirs, rel=1e-3, abs=1e-9)
+                pairs += 1
+    assert pairs == 18
 
 
 def test_jpeg_against_published_curves() -> None:

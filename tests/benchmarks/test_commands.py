@@ -42,7 +42,9 @@ def test_run_and_report(folder: Path, tmp_path: Path) -> None:
     ("options", "message"),
     [
         (["--codecs", "gif"], "no codec is called 'gif'"),
-        (["--metrics", "beauty"], "no metric is called 'beauty'; there are psnr"),
+        (["--metrics", "beauty"], "no metric is called 'beauty'; there are mse, psnr"),
+        (["--codecs", "vae:none"], "no codec is left: vae:none: model 'none'"),
+        (["--jobs", "0"], "0 is not in the range"),
         (["--qualities", "5,high"], "'5,high' is not a list of numbers"),
     ],
 )

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 
-from benchmarks.curves import AXES, mean_curves, published_curves
+from benchmarks.curves import AXES, mean_curves, published_curves, sweeps
+from benchmarks.metrics import METRICS
 from benchmarks.rows import Row
 
 
@@ -104,4 +106,24 @@ def test_published_curves_rise(metric: str) -> None:
 
 def test_nothing_is_published_for_other_metrics() -> None:
     assert published_curves("ssimulacra2") == {}
-    assert set(AXES) == {"psnr", "ssim", "ms_ssim", "ssimulacra2"}
+
+
+def test_every_metric_of_the_suite_has_an_axis() -> None:
+    assert set(AXES) == set(METRICS)
+    for name, axis in AXES.items():
+        better, worse = (0.9, 0.8) if METRICS[name].higher_is_better else (0.1, 0.2)
+        assert axis.scale(better) > axis.scale(worse)
+
+
+def test_a_metric_that_is_not_defined_says_why() -> None:
+    tiny = replace(row("tiny", 1, 1, psnr=30), undefined={"ms_ssim": "needs 161x161"})
+    _, notes = mean_curves([tiny, row("b", 1, 1, psnr=30, ms_ssim=0.9)], "ms_ssim")
+    assert notes == ["ms_ssim: tiny is left out, since it is not defined there: needs 161x161"]
+
+
+def test_a_sweep_keeps_the_pictures_apart() -> None:
+    rows = [row(name, s, s * f, psnr=20 + s * f) for name, f in (("a", 1), ("b", 2)) for s in (1, 2, 3)]
+    sweep = sweeps(rows, "psnr")[0]["jpeg"].between(2, 3)
+    assert sweep.bpp.tolist() == [[2, 3], [4, 6]]
+    assert sweep.of_picture(1, AXES["psnr"]).quality == (24, 26)
+    assert sweep.mean(AXES["psnr"]).bpp == (3, 4.5)

@@ -3,24 +3,37 @@
 from __future__ import annotations
 
 import io
+import pickle
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from benchmarks.datasets import Pixels
-from benchmarks.peers import PEERS, Avif, Jpeg, Native, WebP, make_peer
-from latentcodec.errors import InvalidArgument, TargetUnreachable
+from benchmarks.peers import PEERS, AvifFast, Jpeg, JpegXl, MozJpeg, Native, WebP, find_peers, make_peer
+from benchmarks.peers.jpegxl import distance
+from latentcodec.errors import InvalidArgument, MissingDependency, TargetUnreachable, UnknownModel
 from tests.benchmarks.conftest import make_picture, psnr
 
-FORMATS = {"jpeg": "JPEG", "webp": "WEBP", "avif": "AVIF"}
+WEIGHTS = Path(__file__).resolve().parents[3] / "shared" / "weights"
+FORMATS = {
+    "jpeg": "JPEG",
+    "mozjpeg": "JPEG",
+    "webp": "WEBP",
+    "avif": "AVIF",
+    "avif-fast": "AVIF",
+    "jpeg2000": "JPEG2000",
+}
+CLASSIC = [*FORMATS, "jpegxl"]
 
 
-@pytest.mark.parametrize("name", FORMATS)
+@pytest.mark.parametrize("name", CLASSIC)
 def test_round_trip(name: str, picture: Pixels) -> None:
     peer = make_peer(name)
     sizes, qualities = [], []
-    for setting in (5, 50, 90):
+    for setting in (peer.settings[0], peer.settings[4], peer.settings[-1]):
         data = peer.encode(picture, setting)
         decoded = peer.decode(data)
         assert (decoded.shape, decoded.dtype) == (picture.shape, np.uint8)
@@ -31,6 +44,22 @@ def test_round_trip(name: str, picture: Pixels) -> None:
     assert qualities[-1] > 22
 
 
+@pytest.mark.parametrize("name", CLASSIC)
+@pytest.mark.parametrize("shape", [(1, 1), (1, 40), (3, 5), (33, 300)])
+def test_any_size(name: str, shape: tuple[int, int]) -> None:
+    peer = make_peer(name)
+    picture = make_picture(*shape)
+    assert peer.decode(peer.encode(picture, peer.settings[-1])).shape == picture.shape
+
+
+@pytest.mark.parametrize("name", CLASSIC)
+def test_a_copy_in_another_process_does_the_same(name: str, picture: Pixels) -> None:
+    peer = make_peer(name)
+    copy = pickle.loads(pickle.dumps(peer))
+    assert (copy.name, copy.version) == (peer.name, peer.version)
+    assert copy.encode(picture, peer.settings[1]) == peer.encode(picture, peer.settings[1])
+
+
 @pytest.mark.parametrize("name", FORMATS)
 def test_bytes_are_a_whole_file_of_that_format(name: str, picture: Pixels) -> None:
     with Image.open(io.BytesIO(make_peer(name).encode(picture, 60))) as image:
@@ -38,13 +67,52 @@ def test_bytes_are_a_whole_file_of_that_format(name: str, picture: Pixels) -> No
         assert image.size == picture.shape[1::-1]
 
 
-@pytest.mark.parametrize("name", PEERS)
+@pytest.mark.parametrize("name", CLASSIC)
 def test_names_and_sweeps(name: str) -> None:
-    kind = {"native": Native, "jpeg": Jpeg, "webp": WebP, "avif": Avif}[name]
-    assert kind.name == name
-    assert list(kind.settings) == sorted(set(kind.settings))
-    low, high = (0, 100) if name == "native" else (5, 90)
-    assert (kind.settings[0], kind.settings[-1]) == (low, high)
+    peer = make_peer(name)
+    assert peer.name == name
+    assert list(peer.settings) == sorted(set(peer.settings))
+    assert (peer.settings[0], peer.settings[-1]) == ((22, 42) if name == "jpeg2000" else (5, 90))
+    assert peer.suffix.startswith(".")
+
+
+def test_mozjpeg_is_jpeg_in_fewer_bytes(picture: Pixels) -> None:
+    smaller, plain = MozJpeg().encode(picture, 60), Jpeg().encode(picture, 60)
+    assert len(smaller) < len(plain)
+    assert (Jpeg().decode(smaller) == Jpeg().decode(plain)).all()
+
+
+def test_jpegxl_s_qualities_are_libjxl_s_distances(picture: Pixels) -> None:
+    imagecodecs = pytest.importorskip("imagecodecs")
+    assert [distance(quality) for quality in (0, 30, 90, 99)] == pytest.approx([25, 6.4, 1, 0.19])
+    assert distance(29.999) == pytest.approx(distance(30), abs=0.05)
+    data = JpegXl().encode(picture, 90)
+    assert data == imagecodecs.jpegxl_encode(picture, effort=7, distance=1.0, numthreads=1)
+    for quality in (-1, 100):
+        with pytest.raises(InvalidArgument, match="go from 0 to under 100"):
+            JpegXl().encode(picture, quality)
+
+
+def test_jpeg2000_comes_near_the_psnr_that_is_asked_for() -> None:
+    peer, picture = make_peer("jpeg2000"), make_picture(256, 256)
+    for setting in (26, 34):
+        assert psnr(picture, peer.decode(peer.encode(picture, setting))) == pytest.approx(setting, abs=1)
+
+
+def test_absent_codecs_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "imagecodecs", None)
+    monkeypatch.setitem(sys.modules, "mozjpeg_lossless_optimization", None)
+    peers, absent = find_peers(["jpeg", "jpegxl", "mozjpeg", "jpeg", "vae:none"])
+    assert [peer.name for peer in peers] == ["jpeg"]
+    assert set(absent) == {"jpegxl", "mozjpeg", "vae:none"}
+    assert absent["jpegxl"].startswith("needs imagecodecs (")
+    assert "'none'" in absent["vae:none"]
+    with pytest.raises(InvalidArgument, match="no codec is left: jpegxl: needs imagecodecs"):
+        find_peers(["jpegxl"])
+    with pytest.raises(MissingDependency):
+        make_peer("jpegxl")
+    with pytest.raises(UnknownModel):
+        make_peer("vae:none")
 
 
 def test_jpeg_is_progressive(picture: Pixels) -> None:
@@ -55,7 +123,9 @@ def test_jpeg_is_progressive(picture: Pixels) -> None:
 @pytest.mark.parametrize("name", FORMATS)
 def test_versions_say_what_wrote_the_files(name: str) -> None:
     assert make_peer(name).version.startswith("Pillow ")
-    assert " ".join(f"{key}={value}" for key, value in PEERS[name].options.items()) in make_peer(name).version
+    options = PEERS[name].options.items()  # type: ignore[attr-defined]
+    assert " ".join(f"{key}={value}" for key, value in options) in make_peer(name).version
+    assert make_peer("avif").version != AvifFast().version
 
 
 def test_one_format_does_not_read_another(picture: Pixels) -> None:
@@ -70,7 +140,8 @@ def test_fractions_are_refused_not_rounded(picture: Pixels) -> None:
 
 def test_unknown_codec() -> None:
     with pytest.raises(
-        InvalidArgument, match=r"no codec is called 'gif'; there are native, jpeg, webp, avif"
+        InvalidArgument,
+        match=r"no codec is called 'gif'; there are native, jpeg, mozjpeg, webp, avif, .*vae:NAME",
     ):
         make_peer("gif")
 
@@ -89,7 +160,7 @@ def test_native_round_trip(native: Native) -> None:
 
 
 def test_native_version_names_its_weights(native: Native) -> None:
-    assert native.version == Native(device="cpu").version
+    assert native.version == pickle.loads(pickle.dumps(native)).version
     assert "networks" in native.version
     assert "synthesis" in native.version
 
@@ -100,3 +171,13 @@ def test_native_keeps_to_a_size(native: Native) -> None:
     assert 0.98 * size <= len(native.encode_to_size(picture, size)) <= size
     with pytest.raises(TargetUnreachable):
         native.encode_to_size(picture, 10)
+
+
+@pytest.mark.skipif(not (WEIGHTS / "taef2_decoder.pth").exists(), reason="the weights of taef2 are not here")
+def test_any_autoencoder_is_a_peer() -> None:
+    peer, picture = make_peer(f"vae:{WEIGHTS}", "cpu"), make_picture(64, 72)
+    small, large = peer.encode(picture, 20), peer.encode(picture, 90)
+    assert len(small) < len(large)
+    assert psnr(picture, peer.decode(small)) < psnr(picture, peer.decode(large))
+    assert (peer.name, peer.suffix) == (f"vae:{WEIGHTS}", ".lci")
+    assert "networks" in pickle.loads(pickle.dumps(peer)).version

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import json
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,18 +14,32 @@ import pytest
 from PIL import Image
 from rich.console import Console
 
-from benchmarks.datasets import Pixels, find_pictures
+from benchmarks.datasets import Pixels, find_data_set, sha256
+from benchmarks.measure import machine
+from benchmarks.metrics import Metric, packages
 from benchmarks.peers import Jpeg, Peer
-from benchmarks.rows import ROWS, Row, read_rows, write_rows
+from benchmarks.rows import PICTURES, ROWS, RUN, SCHEMA, STREAMS, Row, read_rows, write_rows
 from benchmarks.run import run
 from latentcodec.errors import InvalidArgument
 from tests.benchmarks.conftest import Coarse, make_picture, psnr
 
-METRICS = {"psnr": psnr}
+PSNR = Metric(psnr, "PSNR", True, 0, math.inf)
+HALF = Metric(lambda reference, distorted: 0.5, "half", True, 0, 1)
 
 
-def go(folder: Path, out: Path, *peers: Peer, settings: Sequence[float] | None = None) -> list[Row]:
-    return run(find_pictures(folder), peers, METRICS, out, settings=settings, console=Console(quiet=True))
+def go(
+    folder: Path,
+    out: Path,
+    *peers: Peer,
+    settings: Sequence[float] | None = None,
+    metrics: dict[str, Metric] | None = None,
+    resume: bool = True,
+    console: Console | None = None,
+) -> list[Row]:
+    data = find_data_set(str(folder))
+    console = console or Console(quiet=True)
+    metrics = metrics or {"psnr": PSNR}
+    return run(data, peers, metrics, out, settings=settings, resume=resume, console=console)
 
 
 def test_a_row_for_each_picture_codec_and_setting(folder: Path, tmp_path: Path) -> None:
@@ -52,8 +68,51 @@ def test_a_row_s_figures(folder: Path, tmp_path: Path) -> None:
     assert values["version"] == Jpeg().version
     assert values["encode_seconds"] > 0
     assert values["decode_seconds"] > 0
-    assert values["machine"]
+    assert 0 < values["encode_cpu_seconds"] < values["encode_seconds"] + 0.1
+    assert values["decode_cpu_seconds"] > 0
+    assert values["machine"] == machine()
+    assert values["packages"] == packages()
+    assert (values["schema"], values["jobs"], values["undefined"]) == (SCHEMA, 1, {})
+    assert (values["width"], values["height"]) == (112, 96)
     assert values["error"] is None
+    assert (tmp_path / STREAMS / values["stream"]).read_bytes() == data
+    assert values["stream"].endswith(".jpg")
+    with Image.open(tmp_path / PICTURES / f"{values['digest']}.png") as image:
+        assert (np.asarray(image) == pixels).all()
+
+
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="the peak is known on Linux alone")
+def test_peak_memory_is_what_the_codec_takes(folder: Path, tmp_path: Path) -> None:
+    class Hungry(Coarse):
+        def encode(self, picture: Pixels, setting: float) -> bytes:
+            np.ones(int(setting) * 10_000_000, np.uint8)
+            return super().encode(picture, 1)
+
+    for row in go(folder, tmp_path, Hungry(), settings=[1, 3, 6]):
+        assert row.peak_memory is not None
+        assert row.setting * 1e7 - 1e6 <= row.peak_memory < row.setting * 1e7 + 5e6
+
+
+def test_the_description_of_the_run(folder: Path, tmp_path: Path) -> None:
+    go(folder, tmp_path, Coarse(), settings=[1])
+    about = json.loads((tmp_path / RUN).read_text())
+    assert about["data_set"] == "photographs"
+    assert [(each["name"], each["sha256"]) for each in about["pictures"]] == [
+        (name, sha256(folder / name)) for name in ("a.PNG", "b.png")
+    ]
+    assert about["codecs"] == {"coarse": {"version": "1", "settings": [1]}}
+    assert about["metrics"]["psnr"]["higher_is_better"] is True
+
+
+def test_rows_stand_in_order_and_two_runs_agree(folder: Path, tmp_path: Path) -> None:
+    rows = go(folder, tmp_path / "one", Jpeg(), Coarse(), settings=[5, 1])
+    keys = [(row.picture, row.codec, row.setting) for row in rows]
+    assert keys == sorted(keys)
+    go(folder, tmp_path / "two", Coarse(), settings=[1])
+    again = go(folder, tmp_path / "two", Coarse(), Jpeg(), settings=[1, 5])
+    assert [(row.bytes, row.metrics, row.stream) for row in again] == [
+        (row.bytes, row.metrics, row.stream) for row in rows
+    ]
 
 
 def test_a_peer_s_own_sweep_is_the_default(folder: Path, tmp_path: Path) -> None:
@@ -104,16 +163,77 @@ def test_a_changed_picture_is_measured_again(folder: Path, tmp_path: Path) -> No
 
 def test_a_new_metric_is_measured(folder: Path, tmp_path: Path) -> None:
     go(folder, tmp_path, Coarse(), settings=[1])
-    both = {**METRICS, "ssim": lambda reference, distorted: 0.5}
-    rows = run(find_pictures(folder), [Coarse()], both, tmp_path, settings=[1], console=Console(quiet=True))
+    rows = go(folder, tmp_path, Coarse(), settings=[1], metrics={"psnr": PSNR, "ssim": HALF})
     assert [set(row.metrics) for row in rows] == [{"psnr", "ssim"}] * 2
 
 
 def test_rows_of_other_pictures_are_not_mixed_in(folder: Path, tmp_path: Path) -> None:
     go(folder, tmp_path, Coarse(), settings=[1])
-    (folder / "b.png").rename(folder / "c.png")
+    (folder / "b.png").unlink()
+    Image.fromarray(make_picture(seed=9)).save(folder / "c.png")
     with pytest.raises(InvalidArgument, match=r"rows\.jsonl holds rows of b\.png, which is not among the 2"):
         go(folder, tmp_path, Coarse(), settings=[1])
+    rows = go(folder, tmp_path, Coarse(), settings=[1], resume=False)
+    assert [row.picture for row in rows] == ["a.PNG", "c.png"]
+
+
+def test_a_picture_of_another_name_is_known_by_its_contents(folder: Path, tmp_path: Path) -> None:
+    go(folder, tmp_path, Coarse(), settings=[1])
+    (folder / "b.png").rename(folder / "c.png")
+    (folder / "copy.png").write_bytes((folder / "c.png").read_bytes())
+    idle = Coarse()
+    rows = go(folder, tmp_path, idle, settings=[1])
+    assert [row.picture for row in rows] == ["a.PNG", "c.png", "copy.png"]
+    assert idle.encoded == []
+
+
+def test_fresh_measures_all_again(folder: Path, tmp_path: Path) -> None:
+    go(folder, tmp_path, Coarse(), settings=[1, 2])
+    again = Coarse()
+    rows = go(folder, tmp_path, again, settings=[1], resume=False)
+    assert set(again.encoded) == {1}
+    assert {row.setting for row in rows} == {1}
+    assert {path.name for path in (tmp_path / STREAMS).iterdir()} == {row.stream for row in rows}
+
+
+def test_a_row_whose_stream_is_gone_is_measured_again(folder: Path, tmp_path: Path) -> None:
+    rows = go(folder, tmp_path, Coarse(), settings=[1, 2])
+    (tmp_path / STREAMS / str(rows[1].stream)).unlink()
+    again = Coarse()
+    assert [row.stream for row in go(folder, tmp_path, again, settings=[1, 2])] == [
+        row.stream for row in rows
+    ]
+    assert set(again.encoded) == {2}
+
+
+def test_a_file_of_the_first_schema_is_measured_again_and_that_is_said(folder: Path, tmp_path: Path) -> None:
+    rows = go(folder, tmp_path, Coarse(), settings=[1])
+    new = {"schema", "width", "height", "encode_cpu_seconds", "decode_cpu_seconds", "peak_memory", "jobs"}
+    new |= {"packages", "stream", "undefined"}
+    lines = [json.loads(row.to_json()) for row in rows]
+    text = "".join(json.dumps({k: v for k, v in line.items() if k not in new}) + "\n" for line in lines)
+    (tmp_path / ROWS).write_text(text)
+    old = read_rows(tmp_path / ROWS)
+    assert [(row.schema, row.stream, row.bytes) for row in old] == [(1, None, row.bytes) for row in rows]
+    console = Console(file=io.StringIO(), width=200)
+    rows = go(folder, tmp_path, Coarse(), settings=[1], console=console)
+    assert [row.schema for row in rows] == [SCHEMA] * 2
+    assert "2 rows are of an older schema" in console.file.getvalue()  # type: ignore[attr-defined]
+
+
+def test_results_do_not_go_among_the_pictures(folder: Path, tmp_path: Path) -> None:
+    folder.rename(tmp_path / PICTURES)
+    with pytest.raises(InvalidArgument, match="holds the data set"):
+        go(tmp_path / PICTURES, tmp_path, Coarse())
+    assert {path.name for path in tmp_path.iterdir()} == {PICTURES}
+
+
+def test_a_second_run_in_the_same_folder_is_refused(folder: Path, tmp_path: Path) -> None:
+    fcntl = pytest.importorskip("fcntl")
+    with (tmp_path / ".lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        with pytest.raises(InvalidArgument, match="another run is writing there"):
+            go(folder, tmp_path, Coarse())
 
 
 def test_a_codec_s_failure_is_a_row_and_is_tried_again(folder: Path, tmp_path: Path) -> None:
@@ -138,17 +258,39 @@ def test_a_metric_s_failure_keeps_what_was_measured(folder: Path, tmp_path: Path
     def broken(reference: Pixels, distorted: Pixels) -> float:
         raise ValueError("too small")
 
-    metrics = {"psnr": psnr, "ms_ssim": broken, "ssim": lambda reference, distorted: math.nan}
-    rows = run(
-        find_pictures(folder), [Coarse()], metrics, tmp_path, settings=[1], console=Console(quiet=True)
-    )
+    metrics = {
+        "psnr": PSNR,
+        "ms_ssim": replace(HALF, function=broken),
+        "ssim": replace(HALF, function=lambda reference, distorted: math.nan),
+    }
+    rows = go(folder, tmp_path, Coarse(), settings=[1], metrics=metrics)
     assert {row.error for row in rows} == {"ms_ssim: ValueError: too small"}
     assert all(row.bytes and set(row.metrics) == {"psnr"} for row in rows)
     del metrics["ms_ssim"]
-    rows = run(
-        find_pictures(folder), [Coarse()], metrics, tmp_path, settings=[1], console=Console(quiet=True)
-    )
+    rows = go(folder, tmp_path, Coarse(), settings=[1], metrics=metrics)
     assert {row.error for row in rows} == {"ssim: InvalidArgument: not a number"}
+    assert {row.stream for row in rows} == {None}
+
+
+def test_a_metric_that_a_picture_is_too_small_for(folder: Path, tmp_path: Path) -> None:
+    metrics = {"psnr": PSNR, "large": replace(HALF, smallest_side=100)}
+    rows = go(folder, tmp_path, Coarse(), settings=[1], metrics=metrics)
+    assert [(set(row.metrics), row.undefined, row.error) for row in rows] == [
+        ({"psnr"}, {"large": "needs 100x100"}, None)
+    ] * 2
+    idle = Coarse()
+    go(folder, tmp_path, idle, settings=[1], metrics=metrics)
+    assert idle.encoded == []
+
+
+def test_pictures_of_any_size(tmp_path: Path) -> None:
+    folder = tmp_path / "photographs"
+    folder.mkdir()
+    for height, width in ((1, 1), (3, 200), (40, 7)):
+        Image.fromarray(make_picture(height, width)).save(folder / f"{height}x{width}.png")
+    rows = go(folder, tmp_path / "out", Jpeg(), settings=[50])
+    assert [(row.width, row.height) for row in rows] == [(1, 1), (200, 3), (7, 40)]
+    assert {row.error for row in rows} == {None}
 
 
 def test_a_picture_of_another_size_is_a_failure(folder: Path, tmp_path: Path) -> None:
@@ -168,6 +310,7 @@ def test_rows_survive_the_file(tmp_path: Path) -> None:
     write_rows(tmp_path / ROWS, rows)
     assert read_rows(tmp_path / ROWS) == rows
     assert "Infinity" not in (tmp_path / ROWS).read_text()
+    assert json.loads((tmp_path / ROWS).read_text().splitlines()[0])["schema"] == SCHEMA
     assert [path.name for path in tmp_path.iterdir()] == [ROWS]
 
 
@@ -178,6 +321,13 @@ def test_a_line_that_is_no_row(tmp_path: Path, line: str) -> None:
     good = Row("a.png", "0", "jpeg", "v", 50, "here").to_json()
     (tmp_path / ROWS).write_text(f"{good}\n{line}\n")
     with pytest.raises(InvalidArgument, match=r"rows\.jsonl, line 2: not a row"):
+        read_rows(tmp_path / ROWS)
+
+
+def test_a_newer_schema_is_refused(tmp_path: Path) -> None:
+    newer = {**json.loads(Row("a.png", "0", "jpeg", "v", 50, "here").to_json()), "schema": 3, "colour": 1}
+    (tmp_path / ROWS).write_text(json.dumps(newer) + "\n")
+    with pytest.raises(InvalidArgument, match=r"line 1: schema 3, and this version reads up to 2"):
         read_rows(tmp_path / ROWS)
 
 

@@ -1,0 +1,62 @@
+"""latentcodec's own codecs: the native model, and its codec on any autoencoder that is installed."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from benchmarks.datasets import Pixels, to_pixels
+
+__all__ = ["VAE", "AnyVae", "Native"]
+
+VAE = "vae:"
+"""Stands before the name of a model, as in vae:taef2."""
+
+
+class _LatentCodec:
+    """A model of latentcodec.Codec's, kept loaded."""
+
+    suffix = ".lci"
+    settings: tuple[float, ...] = tuple(range(0, 101, 10))
+
+    def __init__(self, name: str, model: str, device: str) -> None:
+        # Loads PyTorch, which the other codecs do not need.
+        from latentcodec import Codec, __version__, container
+
+        self.name, self._model, self._device = name, model, device
+        self._codec = Codec(model=model, device=device)
+        # A file names the networks that made it, so the first file made says which weights these are.
+        header = container.unpack(self._codec.encode(np.full((64, 64, 3), 128, np.uint8))).header
+        networks, synthesis = header.networks_hash.hex(), header.synthesis_hash.hex()
+        self.version = f"latentcodec {__version__}, networks {networks}, synthesis {synthesis}"
+        if self._codec.device.type != "cpu":
+            self.version += f", on {self._codec.device.type}"  # a float network's latents differ there
+
+    def encode(self, picture: Pixels, setting: float) -> bytes:
+        return self._codec.encode(picture, quality=setting)
+
+    def encode_to_size(self, picture: Pixels, size: int) -> bytes:
+        """The best file of at most `size` bytes. Raises TargetUnreachable if there is none."""
+        return self._codec.encode(picture, target_size=size)
+
+    def decode(self, data: bytes) -> Pixels:
+        return to_pixels(self._codec.decode(data))
+
+
+class Native(_LatentCodec):
+    """latentcodec's own model."""
+
+    def __init__(self, device: str = "auto") -> None:
+        super().__init__("native", "native", device)
+
+    def __reduce__(self) -> tuple[type[Native], tuple[str]]:
+        return Native, (self._device,)
+
+
+class AnyVae(_LatentCodec):
+    """The codec on an autoencoder's latents. Raises UnknownModel where there is no such model."""
+
+    def __init__(self, model: str, device: str = "auto") -> None:
+        super().__init__(f"{VAE}{model}", model, device)
+
+    def __reduce__(self) -> tuple[type[AnyVae], tuple[str, str]]:
+        return AnyVae, (self._model, self._device)

@@ -1,0 +1,38 @@
+"""The benchmark of autoencoders as codecs, on a toy."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from PIL import Image
+
+from benchmarks import latents
+from tests.benchmarks.conftest import make_picture
+from tests.toy_autoencoder import save_pair
+
+
+def test_static_bytes_by_hand() -> None:
+    values = np.array([[[0, 0], [1, 1]], [[5, 5], [5, 5]]])
+    assert latents.static_bytes(values) == pytest.approx(4 / 8)
+
+
+def test_the_middle_is_taken() -> None:
+    pixels = np.arange(48, dtype=np.uint8).reshape(4, 4, 3)
+    assert np.array_equal(latents.crop(pixels, 2), pixels[1:3, 1:3])
+    assert np.array_equal(latents.crop(pixels, 9), pixels)
+
+
+def test_the_command_tells_and_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(latents, "QUALITIES", (30.0, 60.0))
+    Image.fromarray(make_picture(64, 64)).save(tmp_path / "a.png")
+    model, rows = save_pair(tmp_path / "toy", 1), tmp_path / "rows.jsonl"
+    arguments = [str(tmp_path / "a.png"), "--model", str(model), "--device", "cpu", "--rows", str(rows)]
+    first = CliRunner().invoke(latents.main, arguments)
+    assert first.exit_code == 0, first.output
+    assert "a.png done" in first.stderr
+    again = CliRunner().invoke(latents.main, arguments)
+    assert again.stdout == first.stdout
+    assert "done" not in again.stderr
