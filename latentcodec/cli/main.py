@@ -1,4 +1,4 @@
-"""The command line's root: latentcodec compress | decompress | info | train.
+"""The command line's root: latentcodec compress | decompress | info | models | train.
 
 argv ─► click ─► a command ─► the library
                      └─► LatentCodecError, OSError, no memory ─► one line on stderr, exit code 1
@@ -20,6 +20,7 @@ from latentcodec.cli.compress import compress
 from latentcodec.cli.console import Failure, explain, warnings_as_lines
 from latentcodec.cli.decompress import decompress
 from latentcodec.cli.info import info
+from latentcodec.cli.models import models
 from latentcodec.cli.train import train
 
 _INTERRUPTED = 130  # 128 + SIGINT, as shells report it
@@ -60,7 +61,7 @@ def main() -> None:
     """
 
 
-for _command in (compress, decompress, info, train):
+for _command in (compress, decompress, info, models, train):
     main.add_command(_command)
 
 if __name__ == "__main__":

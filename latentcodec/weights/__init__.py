@@ -1,1 +1,1 @@
-"""Model weights: the shipped native model, its identity and its file layout."""
+"""Model weights: the shipped native model; other models' files, layouts, registry and local store."""

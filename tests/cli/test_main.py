@@ -32,7 +32,7 @@ def start(*arguments: str | Path, **options: object) -> subprocess.Popen[bytes]:
 def test_version_and_help(call: Call) -> None:
     assert call("--version").out == f"latentcodec {latentcodec.__version__}\n".encode()
     text = call("--help").out.decode()
-    assert all(name in text for name in ("compress", "decompress", "info", "train"))
+    assert all(name in text for name in ("compress", "decompress", "info", "models", "train"))
     for command in (["compress"], ["decompress"], ["info"], ["train"], ["train", "run"], ["train", "resume"]):
         assert call(*command, "-h").out.startswith(b"Usage: latentcodec " + " ".join(command).encode())
 

@@ -1,0 +1,1 @@
+"""Pictures from prompts: the tokenizer of the text encoders."""

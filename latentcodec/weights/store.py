@@ -1,0 +1,329 @@
+"""The local store of models: a folder for each, with what is known of it.
+
+    $LATENTCODEC_HOME/models/
+        taef2/model.json            name, source, licence, what it was detected as; sizes and SHA-256s
+        taef2/files/...             the weights; linked models have none, model.json says where theirs are
+        .incoming-1f3c.../          a model on its way in: renamed when it is whole, removed when it fails
+
+Importing this loads neither PyTorch nor numpy. A model appears in one rename and disappears in one; files in
+the store are never changed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import json
+import os
+import re
+import secrets
+import shutil
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from latentcodec.errors import InvalidArgument, InvalidWeights, UnknownModel
+from latentcodec.weights.detected import Detected
+from latentcodec.weights.registry import KNOWN
+
+MANIFEST, FILES = "model.json", "files"
+MANIFEST_VERSION = 1
+MAX_MANIFEST_BYTES = 1 << 20
+STALE_SECONDS = 24 * 3600  # after which what an interrupted process left is removed
+_INCOMING, _OUTGOING = ".incoming-", ".removed-"
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+_PART = 1 << 22  # bytes read at a time
+
+
+@dataclass(frozen=True)
+class StoredFile:
+    """A file of a model: its path below the model's folder, with forward slashes; bytes; SHA-256 in hex."""
+
+    path: str
+    bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stored:
+    """A model on disk. path: what to open; the rest is unknown for a model outside of the store.
+
+    source: where it came from. linked: its files are the user's, outside of the store. fingerprint: of its
+    autoencoder, as it was added (load.Identity); None where it has none.
+    """
+
+    name: str
+    path: Path
+    detected: Detected | None = None
+    files: tuple[StoredFile, ...] = ()
+    source: str = ""
+    licence: str | None = None
+    linked: bool = False
+    fingerprint: str | None = None
+
+    @property
+    def bytes(self) -> int:
+        """Of all of its files."""
+        return sum(each.bytes for each in self.files)
+
+
+def home() -> Path:
+    """Where this user's models are: $LATENTCODEC_HOME, or a folder in the system's place for caches."""
+    if os.environ.get("LATENTCODEC_HOME"):
+        return Path(os.environ["LATENTCODEC_HOME"]).expanduser()
+    if sys.platform == "win32":
+        return Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local") / "latentcodec"
+    if sys.platform == "darwin":
+        return Path.home() / "Library" / "Caches" / "latentcodec"
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "latentcodec"
+
+
+def models_folder() -> Path:
+    """The store itself; it need not exist."""
+    return home() / "models"
+
+
+def stored_names() -> list[str]:
+    """The names of the models in the store, sorted."""
+    folder = models_folder()
+    names = sorted(each.name for each in folder.iterdir()) if folder.is_dir() else []
+    return [name for name in names if _NAME.fullmatch(name)]
+
+
+def list_models() -> list[Stored]:
+    """The models in the store, by name, without those whose model.json is damaged (stored tells of these)."""
+    found = []
+    for name in stored_names():
+        with contextlib.suppress(InvalidWeights):
+            found.append(stored(name))
+    return found
+
+
+def stored(name: str) -> Stored:
+    """A model of the store. Raises UnknownModel where there is none, InvalidWeights for damage."""
+    folder = models_folder() / check_name(name)
+    if not folder.is_dir():
+        raise UnknownModel(f"{name}: no such model in {models_folder()}; {_way_out(name)}")
+    path = folder / MANIFEST
+    try:
+        if path.stat().st_size > MAX_MANIFEST_BYTES:
+            raise ValueError(f"{path.stat().st_size} bytes")
+        values = json.loads(path.read_bytes())
+        if values["version"] != MANIFEST_VERSION:
+            raise ValueError(f"version {values['version']}")
+        files = tuple(StoredFile(**each) for each in values["files"])
+        linked = values["linked"]
+        return Stored(
+            name=name,
+            path=Path(linked) if linked else folder / FILES / values["open"],
+            detected=Detected.from_dict(values["detected"]),
+            files=files,
+            source=values["source"],
+            licence=values["licence"],
+            linked=bool(linked),
+            fingerprint=values["fingerprint"],
+        )
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise InvalidWeights(f"{path}: damaged ({error!r}); remove {name} and add it again") from error
+
+
+def resolve(model: str | os.PathLike[str]) -> Stored:
+    """The model of a name in the store, or of a path.
+
+    What exists, or has a separator or a weights file's suffix, is a path. A name that is both in the store
+    and in the current folder means the store. Raises UnknownModel where there is neither.
+    """
+    text = os.fspath(model)
+    if _NAME.fullmatch(text) and (models_folder() / text).is_dir():
+        return stored(text)
+    path = Path(text).expanduser()
+    if path.exists():
+        return Stored(name=path.stem if path.is_file() else path.resolve().name, path=path, source=str(path))
+    if _NAME.fullmatch(text) and not isinstance(model, os.PathLike):
+        raise UnknownModel(f"{text}: no such model in {models_folder()}, nor such a file; {_way_out(text)}")
+    raise UnknownModel(f"{text}: no such file or folder, nor a model in {models_folder()}")
+
+
+def check_name(name: str) -> str:
+    """The name, if it may be a model's. Raises InvalidArgument."""
+    if not _NAME.fullmatch(name):
+        raise InvalidArgument(
+            f"model name {name!r}: use up to 64 letters, digits, points, dashes and underscores; "
+            "the first a letter or a digit"
+        )
+    return name
+
+
+def place(
+    name: str,
+    files: Mapping[str, Path],
+    opened: str,
+    detected: Detected,
+    fingerprint: str | None,
+    *,
+    source: str,
+    licence: str | None = None,
+    share: bool = False,
+) -> Stored:
+    """Copy files into the store as a model; it is there whole, or the store is as it was.
+
+    files: their paths below the model's folder, and where they are now. opened: what of it to open; "" is
+    the folder. fingerprint: of its autoencoder. licence: where it is not given, and the files are those of a
+    known model, it is that one's. share: hard links where the file system can, for files that nobody changes.
+    Raises InvalidArgument where the name is taken, and OSError (a full disk).
+    """
+    with _incoming(name) as incoming:
+        if not share:
+            _check_space(incoming, sum(source_path.stat().st_size for source_path in files.values()))
+        copied = []
+        for path, where in sorted(files.items()):
+            target = incoming / FILES / path
+            target.parent.mkdir(parents=True, exist_ok=True)
+            copied.append(StoredFile(path, *_copy(where, target, share)))
+        values = {"source": source, "licence": licence or _licence(copied), "linked": None, "open": opened}
+        _write_manifest(incoming, values | _contents(name, copied, detected, fingerprint))
+    return stored(name)
+
+
+def link(
+    name: str, path: Path, files: Mapping[str, Path], detected: Detected, fingerprint: str | None
+) -> Stored:
+    """Note a model that stays where it is: only model.json is written. Errors are as for place."""
+    with _incoming(name) as incoming:
+        noted = [StoredFile(key, where.stat().st_size, _hash(where)) for key, where in sorted(files.items())]
+        whole = str(path.resolve())
+        values = {"source": whole, "licence": _licence(noted), "linked": whole, "open": ""}
+        _write_manifest(incoming, values | _contents(name, noted, detected, fingerprint))
+    return stored(name)
+
+
+def remove(name: str) -> None:
+    """Take a model out of the store; a linked one's files stay. Raises UnknownModel, OSError."""
+    folder = models_folder() / check_name(name)
+    if not folder.is_dir():
+        raise UnknownModel(f"{name}: no such model in {models_folder()}")
+    outgoing = folder.with_name(_OUTGOING + secrets.token_hex(8))
+    folder.rename(outgoing)
+    shutil.rmtree(outgoing)
+
+
+def verify(model: Stored) -> list[str]:
+    """What is wrong with a stored model's files, in words; empty where all are as they were added."""
+    wrong = []
+    for each in model.files:
+        path = _locate(model, each.path)
+        if not path.is_file():
+            wrong.append(f"{path}: missing")
+        elif path.stat().st_size != each.bytes:
+            wrong.append(f"{path}: {path.stat().st_size} bytes, was added with {each.bytes}")
+        elif (digest := _hash(path)) != each.sha256:
+            wrong.append(f"{path}: SHA-256 is {digest}, was added with {each.sha256}")
+    return wrong
+
+
+def _locate(model: Stored, path: str) -> Path:
+    if not model.linked:
+        return models_folder() / model.name / FILES / path
+    return model.path / path if model.path.is_dir() else model.path.parent / path
+
+
+def _licence(files: Sequence[StoredFile]) -> str | None:
+    """The licence of the known model that has these very files."""
+    have = {each.sha256 for each in files}
+    for model in KNOWN.values():
+        wanted = {each.sha256 for each in model.files}
+        if None not in wanted and wanted <= have:
+            return model.licence
+    return None
+
+
+def _way_out(name: str) -> str:
+    if name in KNOWN:
+        return f"get it with: latentcodec models fetch {name}"
+    have = ", ".join(stored_names()[:8]) or "nothing"
+    return f"the store has {have}; see latentcodec models list"
+
+
+@contextlib.contextmanager
+def _incoming(name: str) -> Iterator[Path]:
+    """A folder that becomes the model's when the block ends well, and is removed when it does not."""
+    target = models_folder() / check_name(name)
+    taken = InvalidArgument(f"{name}: the store has such a model; remove it first, or choose another name")
+    if target.exists():
+        raise taken
+    models_folder().mkdir(parents=True, exist_ok=True)
+    _remove_stale()
+    incoming = models_folder() / (_INCOMING + secrets.token_hex(8))
+    incoming.mkdir()
+    try:
+        yield incoming
+        try:
+            incoming.rename(target)
+        except OSError as error:
+            raise taken if target.exists() else error from error
+    except BaseException:  # KeyboardInterrupt too
+        shutil.rmtree(incoming, ignore_errors=True)
+        raise
+
+
+def _remove_stale() -> None:
+    """What a process that was killed has left: folders with no name that nobody has written to for a day."""
+    for each in models_folder().iterdir():
+        if each.name.startswith((_INCOMING, _OUTGOING)):
+            with contextlib.suppress(OSError):
+                if time.time() - each.stat().st_mtime > STALE_SECONDS:
+                    shutil.rmtree(each)
+
+
+def _check_space(folder: Path, needed: int) -> None:
+    free = shutil.disk_usage(folder).free
+    if needed > free:
+        words = f"No space left on device: the model needs {needed} bytes, {free} are free"
+        raise OSError(errno.ENOSPC, words, str(folder.parent))
+
+
+def _copy(source: Path, target: Path, share: bool) -> tuple[int, str]:
+    """Copy a file, or link it; its bytes and SHA-256."""
+    if share:
+        with contextlib.suppress(OSError):  # another file system, or one without links
+            os.link(os.path.realpath(source), target)
+            return target.stat().st_size, _hash(target)
+    digest, size = hashlib.sha256(), 0
+    with source.open("rb") as reader, target.open("xb") as writer:
+        while part := reader.read(_PART):
+            writer.write(part)
+            digest.update(part)
+            size += len(part)
+        writer.flush()
+        os.fsync(writer.fileno())
+    return size, digest.hexdigest()
+
+
+def _hash(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while part := file.read(_PART):
+            digest.update(part)
+    return digest.hexdigest()
+
+
+def _contents(
+    name: str, files: Sequence[StoredFile], detected: Detected, fingerprint: str | None
+) -> dict[str, Any]:
+    return {
+        "name": name,
+        "detected": detected.to_dict(),
+        "fingerprint": fingerprint,
+        "files": [asdict(each) for each in files],
+    }
+
+
+def _write_manifest(folder: Path, values: Mapping[str, Any]) -> None:
+    with (folder / MANIFEST).open("x", encoding="utf-8") as file:
+        json.dump({"version": MANIFEST_VERSION, **values}, file, indent=1)
+        file.flush()
+        os.fsync(file.fileno())

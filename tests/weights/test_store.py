@@ -1,0 +1,322 @@
+"""The store: what is added is there whole, or the store is as it was."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from latentcodec.errors import InvalidArgument, InvalidWeights, LatentCodecError, UnknownModel
+from latentcodec.nn.tiny_autoencoder import TAEF2, TAESD, TinyAutoencoder
+from latentcodec.weights import store
+from latentcodec.weights.intake import add
+from latentcodec.weights.load import load_autoencoder
+from latentcodec.weights.store import list_models, models_folder, remove, resolve, stored, verify
+from tests.weights.checkpoints import random_network
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("LATENTCODEC_HOME", str(tmp_path / "home"))
+    return tmp_path / "home"
+
+
+@pytest.fixture
+def pair(tmp_path: Path) -> Path:
+    """A folder with an encoder and a decoder, and what is neither."""
+    folder = tmp_path / "pair"
+    folder.mkdir()
+    network = random_network(lambda: TinyAutoencoder(TAEF2))
+    for half in ("encoder", "decoder"):
+        torch.save(getattr(network, half).state_dict(), folder / f"mine_{half}.pth")
+    (folder / "LICENSE").write_text("MIT")
+    return folder
+
+
+@pytest.fixture
+def single(tmp_path: Path) -> Path:
+    path = tmp_path / "tiny.safetensors"
+    save_file(random_network(lambda: TinyAutoencoder(TAESD)).state_dict(), path)
+    return path
+
+
+def everything(folder: Path) -> dict[str, bytes]:
+    """Every file below a folder, and its content."""
+    files = {str(each.relative_to(folder)): each for each in sorted(folder.rglob("*"))}
+    return {name: each.read_bytes() if each.is_file() else b"" for name, each in files.items()}
+
+
+def test_a_pair(pair: Path) -> None:
+    before = everything(pair)
+    model = add(pair, "mine")
+    assert (model.name, model.linked, model.licence) == ("mine", False, None)
+    assert model.detected is not None
+    assert model.detected.family == "taef2"
+    assert [each.path for each in model.files] == ["LICENSE", "mine_decoder.pth", "mine_encoder.pth"]
+    assert model.bytes == sum((pair / each.path).stat().st_size for each in model.files)
+    assert stored("mine") == model == resolve("mine")
+    assert list_models() == [model]
+    assert verify(model) == []
+    assert everything(pair) == before
+    shutil.rmtree(pair)
+    loaded = load_autoencoder("mine")
+    assert (loaded.identity.name, loaded.identity.kind) == ("mine", "taef2")
+    assert loaded.identity.fingerprint == model.fingerprint
+
+
+def test_a_file_and_a_diffusers_folder(single: Path, tmp_path: Path) -> None:
+    assert add(single, "one").path == models_folder() / "one" / "files" / "tiny.safetensors"
+    folder = tmp_path / "model"
+    (folder / "vae").mkdir(parents=True)
+    shutil.copy(single, folder / "vae" / "diffusion_pytorch_model.safetensors")
+    shutil.copy(single, folder / "vae" / "diffusion_pytorch_model.fp16.safetensors")  # not what is loaded
+    (folder / "model_index.json").write_text("{}")
+    (folder / "README.md").write_text("x")
+    model = add(folder, "two")
+    names = ["model_index.json", "vae/diffusion_pytorch_model.safetensors"]
+    assert [each.path for each in model.files] == names
+    prints = {load_autoencoder(name).identity.fingerprint for name in ("one", "two", single, folder)}
+    assert len(prints) == 1
+
+
+def test_what_the_user_says_is_kept(single: Path) -> None:
+    assert load_autoencoder(single).identity.kind == "taesd"
+    add(single, "xl", family="taesdxl")
+    assert load_autoencoder("xl").identity.kind == "taesdxl"
+    assert load_autoencoder("xl", kind="taesd").identity.kind == "taesd"
+
+
+def test_links(pair: Path, home: Path) -> None:
+    model = add(pair, "mine", linked=True)
+    assert model.linked
+    assert model.path == pair.resolve()
+    assert [name for name in everything(home) if name.endswith(".pth")] == []
+    assert load_autoencoder("mine").identity.fingerprint == model.fingerprint
+    assert verify(model) == []
+    remove("mine")
+    assert (pair / "mine_encoder.pth").is_file()
+    add(pair, "mine", linked=True)
+    (pair / "mine_encoder.pth").unlink()
+    assert "missing" in verify(stored("mine"))[0]
+    with pytest.raises(InvalidWeights):
+        load_autoencoder("mine")
+
+
+def test_names(single: Path) -> None:
+    for name in ("", ".", "..", "a/b", "../x", "a\\b", ".hidden", "-x", "a" * 65, "a b", "ü", "a\n"):
+        with pytest.raises(InvalidArgument, match="model name"):
+            add(single, name)
+    for name in ("a", "A.b-c_9", "0" * 64):
+        assert add(single, name).name == name
+    with pytest.raises(InvalidArgument, match="the store has such a model"):
+        add(single, "a")
+
+
+def test_a_name_means_the_store_and_a_path_the_disk(
+    single: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    model = add(single, "thing")
+    (tmp_path / "thing").mkdir()
+    assert resolve("thing") == model
+    assert resolve("./thing").path == Path("./thing")
+    assert resolve(single).name == "tiny"
+    with pytest.raises(UnknownModel, match=r"no such model in .*nor such a file; the store has thing"):
+        resolve("other")
+    with pytest.raises(UnknownModel, match="no such file or folder"):
+        resolve("x/other")
+
+
+def test_damage_is_found(pair: Path) -> None:
+    model = add(pair, "mine")
+    target = model.path / "mine_decoder.pth"
+    data = target.read_bytes()
+    target.write_bytes(data[:-1])
+    assert "bytes, was added with" in verify(model)[0]
+    target.write_bytes(data[:-1] + b"x")
+    assert "SHA-256 is" in verify(model)[0]
+    target.unlink()
+    assert "missing" in verify(model)[0]
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"version": 2}', "[" * 100_000, " " * (2 << 20)])
+def test_damaged_manifests(single: Path, text: str) -> None:
+    add(single, "mine")
+    add(single, "other")
+    (models_folder() / "mine" / "model.json").write_text(text)
+    with pytest.raises(InvalidWeights, match="remove mine and add it again"):
+        stored("mine")
+    assert [each.name for each in list_models()] == ["other"]
+    remove("mine")
+    add(single, "mine")
+
+
+def test_what_is_not_there() -> None:
+    assert list_models() == []
+    for function in (stored, remove):
+        with pytest.raises(UnknownModel, match="no such model"):
+            function("mine")
+
+
+class Exploit:
+    def __init__(self, marker: Path) -> None:
+        self.marker = marker
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return os.system, (f"touch {self.marker}",)
+
+
+def bad_models(folder: Path, single: Path) -> Iterator[tuple[str, Path]]:
+    yield "missing", folder / "nothing.safetensors"
+    truncated = folder / "truncated.safetensors"
+    truncated.write_bytes(single.read_bytes()[:-100])
+    yield "truncated", truncated
+    hostile = folder / "hostile.ckpt"
+    torch.save({"state_dict": {"encoder.0.weight": Exploit(folder / "marker")}}, hostile)
+    yield "hostile", hostile
+    lora = folder / "lora.safetensors"
+    save_file({"lora_unet_x.lora_up.weight": torch.ones(2)}, lora)
+    yield "a LoRA", lora
+    state = random_network(lambda: TinyAutoencoder(TAESD)).state_dict()
+    incomplete = folder / "incomplete.safetensors"
+    save_file({name: each for name, each in state.items() if name != "encoder.14.bias"}, incomplete)
+    yield "incomplete", incomplete
+    half = folder / "mine_encoder.pth"
+    torch.save(random_network(lambda: TinyAutoencoder(TAESD)).encoder.state_dict(), half)
+    yield "half a pair", half
+
+
+def test_bad_models_leave_the_store_as_it_was(single: Path, tmp_path: Path, home: Path) -> None:
+    add(single, "good")
+    before = everything(home)
+    for name, path in bad_models(tmp_path, single):
+        for linked in (False, True):
+            with pytest.raises(LatentCodecError) as caught:
+                add(path, "bad", linked=linked)
+            assert path.name in str(caught.value), name
+            assert everything(home) == before, name
+    assert not (tmp_path / "marker").exists()
+
+
+def test_a_kind_that_does_not_fit_is_refused(single: Path, home: Path) -> None:
+    with pytest.raises(InvalidWeights, match="not the weights of the autoencoder of taef2"):
+        add(single, "bad", family="taef2")
+    assert not home.exists()
+
+
+def test_a_full_disk(pair: Path, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Told before copying where it can be known, and cleaned up where it happens on the way."""
+    add(pair, "good")
+    before = everything(home)
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(10, 10, 5))  # type: ignore[attr-defined]
+        with pytest.raises(OSError, match=r"the model needs \d+ bytes, 5 are free") as caught:
+            add(pair, "bad")
+        assert caught.value.errno == errno.ENOSPC
+    assert everything(home) == before
+    calls = []
+
+    def fail(*_: object) -> None:
+        calls.append(1)
+        if len(calls) == 2:  # the first file is in
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", fail)
+        with pytest.raises(OSError, match="No space left"):
+            add(pair, "bad")
+    assert len(calls) == 2
+    assert everything(home) == before
+
+
+@pytest.mark.skipif(not shutil.which("unshare"), reason="needs Linux with unshare")
+def test_a_disk_that_is_really_full(pair: Path, tmp_path: Path) -> None:
+    """A file system of 4 MB in memory, its free space not told, so that the copy itself fails."""
+    mount = tmp_path / "mount"
+    mount.mkdir()
+    code = (
+        "import os, shutil, sys\n"
+        "from latentcodec.weights.intake import add\n"
+        "shutil.disk_usage = lambda _: shutil._ntuple_diskusage(1 << 40, 0, 1 << 40)\n"
+        "try:\n    add(sys.argv[1], 'bad')\nexcept OSError as error:\n    print(error.errno)\n"
+        "print(os.listdir(os.environ['LATENTCODEC_HOME'] + '/models'))\n"
+    )
+    command = f'mount -t tmpfs -o size=4m none {mount} && exec {sys.executable} -c "$CODE" {pair}'
+    root = Path(__file__).resolve().parents[2]
+    done = subprocess.run(
+        ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c", command],
+        env=os.environ | {"LATENTCODEC_HOME": str(mount), "PYTHONPATH": str(root), "CODE": code},
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    if "unshare:" in done.stderr or "mount:" in done.stderr:
+        pytest.skip(f"no mount to be had: {done.stderr.strip()}")
+    assert done.stdout.split("\n")[:2] == [str(errno.ENOSPC), "[]"]
+
+
+def test_an_interruption(pair: Path, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "fsync", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        add(pair, "bad")
+    assert everything(home / "models") == {}
+
+
+def test_what_a_killed_process_left_is_removed_in_time(single: Path) -> None:
+    add(single, "a")
+    old, new = (models_folder() / f"{store._INCOMING}{name}" for name in ("old", "new"))
+    for each in (old, new):
+        each.mkdir()
+    os.utime(old, (0, 0))
+    assert [each.name for each in list_models()] == ["a"]
+    add(single, "b")
+    assert not old.exists()
+    assert new.exists()  # somebody may be at work in it
+
+
+def test_two_at_once(single: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The name is taken while the copy is made: the first stays, and the second says so."""
+    write = store._write_manifest
+
+    def late(*arguments: object) -> None:
+        monkeypatch.setattr(store, "_write_manifest", write)
+        add(single, "mine", family="taesdxl")
+        write(*arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(store, "_write_manifest", late)
+    with pytest.raises(InvalidArgument, match="the store has such a model"):
+        add(single, "mine")
+    detected = stored("mine").detected
+    assert detected is not None
+    assert detected.family == "taesdxl"
+    assert [each.name for each in models_folder().iterdir()] == ["mine"]
+
+
+def test_where_the_store_is(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.delenv("LATENTCODEC_HOME")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    for platform, expected in (
+        ("linux", tmp_path / "latentcodec"),
+        ("darwin", Path.home() / "Library" / "Caches" / "latentcodec"),
+    ):
+        monkeypatch.setattr(sys, "platform", platform)
+        assert store.home() == expected
+    monkeypatch.setattr(sys, "platform", "win32")
+    monkeypatch.setenv("LOCALAPPDATA", str(tmp_path / "local"))
+    assert store.home() == tmp_path / "local" / "latentcodec"
+
+
+def test_manifests_are_json(single: Path) -> None:
+    add(single, "mine")
+    values = json.loads((models_folder() / "mine" / "model.json").read_text())
+    assert (values["version"], values["name"], values["open"]) == (1, "mine", "tiny.safetensors")
