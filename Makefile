@@ -15,14 +15,15 @@ help:
 	@echo "make test    run the tests"
 	@echo "make lint    ruff and mypy"
 	@echo "make format  let ruff format the code"
-	@echo "make bench   rate-distortion curves of PICTURES=$(PICTURES) (build/bench/)"
+	@echo "make bench   codecs compared on PICTURES=$(PICTURES): build/bench/report.html, some minutes"
 	@echo "make clean   remove .venv and build/"
 
 demo: $(VENV)/installed-core
 	@$(PY) -m benchmarks demo $(SAMPLE) --out build/demo
 
 bench: $(VENV)/installed-bench
-	@$(PY) -m benchmarks run $(PICTURES) --out build/bench
+	@$(PY) -m benchmarks run $(PICTURES) --out build/bench --jobs 2 \
+		--codecs native,jpeg,webp,avif-fast,jpegxl --metrics psnr,ms_ssim,ssimulacra2
 
 test: $(VENV)/installed-test
 	@$(PY) -m pytest $(PYTEST_ARGS)

@@ -1,6 +1,8 @@
 """From rows to curves: the mean over all pictures at each setting, on an even scale of quality.
 
-    rows ─► the pictures and settings that are complete ─► mean bpp, mean quality ─► Curve (quality in dB)
+    rows ─► the pictures and settings that are complete ─► Sweep: bpp and metric, (picture, setting)
+                                                             ├─► mean over pictures ─► Curve (quality in dB)
+                                                             └─► one picture        ─► Curve
 
 A mean over other pictures is another number, so a point counts only if every picture has one, and what was
 left out is said in words.
@@ -13,23 +15,27 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from statistics import fmean
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
 
 from benchmarks.rows import Row
 
-__all__ = ["AXES", "Axis", "Curve", "mean_curves", "published_curves"]
+__all__ = ["AXES", "Axis", "Curve", "Sweep", "mean_curves", "published_curves", "sweeps"]
 
 PUBLISHED = Path(__file__).parent / "data" / "kodak_published.json"
 KODAK = 24
+Values = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
 class Axis:
-    """How a metric is drawn and integrated."""
+    """How a metric is drawn and integrated: up is better, in a unit in which curves are nearly straight."""
 
     label: str
-    in_decibels: bool
-    """Whether it is 1 minus a distance, drawn as -10 log10(1 - x)."""
+    kind: Literal["as it is", "similarity", "distance"]
+    """A similarity s of at most 1 is drawn as -10 log10(1 - s), a distance d as -10 log10(d)."""
     least_overlap: float
     """Curves that share less than this have no delta rate."""
     good_overlap: float
@@ -37,16 +43,29 @@ class Axis:
 
     def scale(self, value: float) -> float:
         """A mean of the metric in the axis's unit; infinite if nothing was lost."""
-        if not self.in_decibels:
-            return value
-        return -10 * math.log10(1 - value) if value < 1 else math.inf
+        return float(self.scale_all(np.float64(value)))
+
+    def scale_all(self, values: Values | np.float64) -> Values:
+        """The same of an array."""
+        if self.kind == "as it is":
+            return np.asarray(values, np.float64)
+        distance = np.maximum(1 - values if self.kind == "similarity" else values, 0)
+        with np.errstate(divide="ignore"):
+            return np.asarray(-10 * np.log10(distance), np.float64)
 
 
 AXES = {
-    "psnr": Axis("PSNR (dB)", False, least_overlap=1, good_overlap=8),
-    "ms_ssim": Axis("MS-SSIM (dB)", True, least_overlap=1, good_overlap=4),
-    "ssim": Axis("SSIM (dB)", True, least_overlap=1, good_overlap=4),
-    "ssimulacra2": Axis("SSIMULACRA2", False, least_overlap=5, good_overlap=20),
+    "psnr": Axis("PSNR (dB)", "as it is", least_overlap=1, good_overlap=8),
+    "psnr_y": Axis("PSNR of luma (dB)", "as it is", least_overlap=1, good_overlap=8),
+    "ms_ssim": Axis("MS-SSIM (dB)", "similarity", least_overlap=1, good_overlap=4),
+    "ssim": Axis("SSIM (dB)", "similarity", least_overlap=1, good_overlap=4),
+    "ssimulacra2": Axis("SSIMULACRA2", "as it is", least_overlap=5, good_overlap=20),
+    "mse": Axis("MSE (dB)", "distance", least_overlap=1, good_overlap=8),
+    "butteraugli": Axis("Butteraugli (dB)", "distance", least_overlap=1, good_overlap=3),
+    "flip": Axis("FLIP (dB)", "distance", least_overlap=1, good_overlap=3),
+    "lpips": Axis("LPIPS (dB)", "distance", least_overlap=1, good_overlap=3),
+    "dists": Axis("DISTS (dB)", "distance", least_overlap=1, good_overlap=3),
+    "features": Axis("Feature distance (dB)", "distance", least_overlap=1, good_overlap=3),
 }
 
 
@@ -71,33 +90,70 @@ class Curve:
         )
 
 
+@dataclass(frozen=True, eq=False)
+class Sweep:
+    """A codec's points before the mean: bpp and the metric's own values, both (pictures, settings)."""
+
+    codec: str
+    pictures: tuple[str, ...]
+    settings: tuple[float, ...]
+    bpp: Values
+    values: Values
+
+    def between(self, low: float, high: float) -> Sweep:
+        """The points whose setting lies in [low, high]."""
+        kept = [index for index, setting in enumerate(self.settings) if low <= setting <= high]
+        settings = tuple(self.settings[index] for index in kept)
+        return replace(self, settings=settings, bpp=self.bpp[:, kept], values=self.values[:, kept])
+
+    def mean(self, axis: Axis) -> Curve:
+        """The means over all pictures; a decibel is one of the mean, not a mean of decibels."""
+        return self._curve(
+            self.bpp.mean(axis=0), axis.scale_all(self.values.mean(axis=0)), len(self.pictures)
+        )
+
+    def of_picture(self, index: int, axis: Axis) -> Curve:
+        """One picture's own curve, without the points at which nothing was lost."""
+        return self._curve(self.bpp[index], axis.scale_all(self.values[index]), 1)
+
+    def _curve(self, bpp: Values, quality: Values, pictures: int) -> Curve:
+        points = zip(self.settings, bpp.tolist(), quality.tolist(), strict=True)
+        kept = [point for point in points if math.isfinite(point[2])]
+        settings, rates, qualities = zip(*kept, strict=True) if kept else ((), (), ())
+        return Curve(self.codec, pictures, settings, rates, qualities)
+
+
 def mean_curves(rows: Sequence[Row], metric: str) -> tuple[dict[str, Curve], list[str]]:
     """One curve a codec, `native` first, and what was left out of them, in words."""
+    found, notes = sweeps(rows, metric)
+    return {codec: sweep.mean(AXES[metric]) for codec, sweep in found.items()}, notes
+
+
+def sweeps(rows: Sequence[Row], metric: str) -> tuple[dict[str, Sweep], list[str]]:
+    """One sweep a codec, `native` first, all over the same pictures, and what was left out, in words."""
     axis = AXES[metric]
     by_place = {(row.codec, row.setting, row.picture): row for row in rows}
-    sweeps = {codec: sorted({row.setting for row in rows if row.codec == codec}) for codec in _codecs(rows)}
     pictures, notes = _pictures(rows, metric)
-    curves = {}
-    for codec, settings in sweeps.items():
-        points = []
-        for setting in settings:
-            found = [row for name in pictures if metric in (row := by_place[codec, setting, name]).metrics]
-            quality = axis.scale(fmean(row.metrics[metric] for row in found)) if found else math.nan
-            if len(found) < len(pictures):
+    found = {}
+    for codec in sorted({row.codec for row in rows}, key=lambda name: (name != "native", name)):
+        columns = []
+        for setting in sorted({row.setting for row in rows if row.codec == codec}):
+            column = [row for name in pictures if metric in (row := by_place[codec, setting, name]).metrics]
+            values = [row.metrics[metric] for row in column]
+            if len(column) < len(pictures):
                 notes.append(
-                    f"{metric}: {codec} {setting:g} is left out: {len(found)} of {len(pictures)} pictures"
+                    f"{metric}: {codec} {setting:g} is left out: {len(column)} of {len(pictures)} pictures"
                 )
-            elif not math.isfinite(quality):
+            elif column and not math.isfinite(axis.scale(float(np.mean(values)))):
                 notes.append(f"{metric}: {codec} {setting:g} is left out, since it lost nothing")
-            else:
-                points.append((setting, fmean(row.bpp or 0 for row in found), quality))
-        if points:
-            curves[codec] = Curve(codec, len(pictures), *zip(*points, strict=True))
-    return curves, notes
-
-
-def _codecs(rows: Sequence[Row]) -> list[str]:
-    return sorted({row.codec for row in rows}, key=lambda name: (name != "native", name))
+            elif column:
+                columns.append((setting, [row.bpp or 0 for row in column], values))
+        if columns:
+            settings, bpp, quality = zip(*columns, strict=True)
+            found[codec] = Sweep(
+                codec, tuple(pictures), settings, np.array(bpp, np.float64).T, np.array(quality, np.float64).T
+            )
+    return found, notes
 
 
 def _pictures(rows: Sequence[Row], metric: str) -> tuple[list[str], list[str]]:
@@ -106,12 +162,15 @@ def _pictures(rows: Sequence[Row], metric: str) -> tuple[list[str], list[str]]:
     names, notes = [], []
     for name in sorted({row.picture for row in rows}):
         own = [row for row in rows if row.picture == name]
+        reasons = {row.undefined[metric] for row in own if metric in row.undefined}
         if len({(row.codec, row.setting) for row in own}) < len(places):
             notes.append(f"{metric}: {name} is left out, since the run has not finished with it")
-        elif not any(metric in row.metrics for row in own):
-            notes.append(f"{metric}: {name} is left out, since no codec has a value for it")
-        else:
+        elif any(metric in row.metrics for row in own):
             names.append(name)
+        elif reasons:
+            notes.append(f"{metric}: {name} is left out, since it is not defined there: {min(reasons)}")
+        else:
+            notes.append(f"{metric}: {name} is left out, since no codec has a value for it")
     return names, notes
 
 

@@ -1,24 +1,33 @@
-"""Where the time goes: every stage of encode and decode on one picture, warm, medians over runs.
+"""Where the time goes, and how it compares: medians of one picture, everything measured in turn.
 
-    picture ─► analysis ─► hyper analysis + integer model + rANS encode ─► file
-    file ─► parse ─► rANS decode + integer model ─► synthesis ─► picture
+    one round: matrix product ─► native encode, decode, by stage ─► JPEG ─► WebP ─► AVIF, each encode, decode
+    rounds ─► medians ─► a megapixel, ratio to each peer, share of the matrix product's rate
 
-The stages are timed inside whole encodes and decodes, by wrapping the functions that do the work.
+The contestants take turns in every round, so that whatever else the machine does hits all of them alike. The
+stages are timed inside whole encodes and decodes, by wrapping the functions that do the work; their
+multiply-accumulates are counted by PyTorch during one of them, so that no formula has to be kept in step.
+Peers write the largest file that is no larger than ours.
 """
 
 from __future__ import annotations
 
+import os
 import statistics
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch.utils.flop_counter import FlopCounterMode
 
+from benchmarks.demo import nearest_not_over
+from benchmarks.peers import Peer, make_peer
 from latentcodec.codec.api import Codec
 from latentcodec.codec.native import NativeCodec
 from latentcodec.nn.entropy_model import HyperAnalysis
@@ -26,24 +35,53 @@ from latentcodec.nn.integer_model import IntegerModel
 from latentcodec.nn.transform import Analysis, Synthesis
 from latentcodec.rans import Decoder, Encoder
 
+__all__ = ["ENTROPY", "PEERS", "TOTAL", "Speed", "cores", "measure", "stopwatch"]
+
+ENTROPY, TOTAL = "integer entropy model", "total"
 STAGES: tuple[tuple[str, type, str], ...] = (
-    ("analysis transform", Analysis, "forward"),
+    ("analysis", Analysis, "forward"),
     ("hyper analysis", HyperAnalysis, "forward"),
-    ("integer model (without rANS)", IntegerModel, "latents"),
+    (ENTROPY, IntegerModel, "latents"),
     ("rANS: symbols taken in", Encoder, "put"),
     ("rANS: encode", Encoder, "finish"),
     ("rANS: decode", Decoder, "take"),
-    ("synthesis transform", Synthesis, "forward"),
-    ("tile: encode (all of it)", NativeCodec, "encode_tile"),
-    ("tile: decode (all of it)", NativeCodec, "decode_tile"),
+    ("synthesis", Synthesis, "forward"),
+    ("tile, all of it: encode", NativeCodec, "encode_tile"),
+    ("tile, all of it: decode", NativeCodec, "decode_tile"),
 )
-INSIDE_INTEGER_MODEL = {"rANS: symbols taken in", "rANS: decode"}
+INSIDE_ENTROPY = {"rANS: symbols taken in", "rANS: decode"}
+PEERS = ("jpeg", "webp", "avif")
+MATRIX = 1024  # side of the square product: large enough for the machine's full rate, a tenth of a second
+Pixels = NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class Speed:
+    """Medians at one number of threads. seconds: direction -> stage, `total` or codec -> seconds."""
+
+    threads: int
+    seconds: dict[str, dict[str, float]]
+    macs: dict[str, dict[str, float]]
+    """Multiply-accumulates of the whole and of the stages that are networks."""
+    matrix_rate: float
+    """Multiply-accumulates a second of a float32 matrix product in the same rounds."""
+    bytes: dict[str, int]
+    """Of each codec's file."""
+
+    def share(self, direction: str, what: str) -> float | None:
+        """How much of the matrix product's rate a stage reaches, 0 to about 1; None if it is no network."""
+        macs, seconds = self.macs[direction].get(what), self.seconds[direction][what]
+        return macs / seconds / self.matrix_rate if macs and seconds > 0 else None
+
+
+def cores() -> int:
+    """The cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @contextmanager
 def stopwatch(seconds: dict[str, float]) -> Iterator[None]:
     """Add each stage's wall-clock seconds to `seconds` while the context lasts."""
-    originals = [(kind, method, getattr(kind, method)) for _, kind, method in STAGES]
 
     def timed(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
         def wrapper(*args: Any, **keywords: Any) -> Any:
@@ -53,13 +91,20 @@ def stopwatch(seconds: dict[str, float]) -> Iterator[None]:
             finally:
                 spent = time.perf_counter() - begun
                 seconds[name] += spent
-                if name in INSIDE_INTEGER_MODEL:
-                    seconds["integer model (without rANS)"] -= spent
+                if name in INSIDE_ENTROPY:
+                    seconds[ENTROPY] -= spent
 
         return wrapper
 
+    with _wrapped(timed):
+        yield
+
+
+@contextmanager
+def _wrapped(wrap: Callable[[str, Callable[..., Any]], Callable[..., Any]]) -> Iterator[None]:
+    originals = [(kind, method, getattr(kind, method)) for _, kind, method in STAGES]
     for (name, _, _), (kind, method, original) in zip(STAGES, originals, strict=True):
-        setattr(kind, method, timed(name, original))
+        setattr(kind, method, wrap(name, original))
     try:
         yield
     finally:
@@ -67,32 +112,77 @@ def stopwatch(seconds: dict[str, float]) -> Iterator[None]:
             setattr(kind, method, original)
 
 
+def count_macs(work: Callable[[], object]) -> dict[str, float]:
+    """Multiply-accumulates of `work`: the total, and those inside each stage."""
+    macs: dict[str, float] = defaultdict(float)
+    with FlopCounterMode(display=False) as counter:
+
+        def counted(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+            def wrapper(*args: Any, **keywords: Any) -> Any:
+                before = counter.get_total_flops()
+                try:
+                    return function(*args, **keywords)
+                finally:
+                    macs[name] += (counter.get_total_flops() - before) / 2
+
+            return wrapper
+
+        with _wrapped(counted):
+            work()
+        macs[TOTAL] = counter.get_total_flops() / 2
+    return {name: count for name, count in macs.items() if count}
+
+
 def measure(
-    picture: NDArray[np.uint8], quality: float, threads: int, runs: int
-) -> dict[str, dict[str, float]]:
-    """Median milliseconds of each stage: {"encode": {stage: ms, "total": ms}, "decode": {...}}."""
+    picture: Pixels, quality: float, threads: int, rounds: int, *, peers: Sequence[str] = PEERS
+) -> Speed:
+    """The medians of `rounds` rounds after a warm one, with PyTorch on `threads` threads.
+
+    Peers run as benchmarks.peers has them, on one thread. Raises what make_peer raises for an absent one.
+    """
     previous = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
         codec = Codec()
         data = codec.encode(picture, quality=quality)
-        codec.decode(data)  # warm: look-up tables, allocator
-        result = {}
-        works: dict[str, Callable[[], object]] = {
+        ours = {
             "encode": lambda: codec.encode(picture, quality=quality),
             "decode": lambda: codec.decode(data),
         }
-        for name, work in works.items():
-            samples: dict[str, list[float]] = defaultdict(list)
-            for _ in range(runs):
-                seconds: dict[str, float] = defaultdict(float)
-                with stopwatch(seconds):
-                    begun = time.perf_counter()
-                    work()
-                    seconds["total"] = time.perf_counter() - begun
-                for stage, spent in seconds.items():
-                    samples[stage].append(1000 * spent)
-            result[name] = {stage: statistics.median(values) for stage, values in samples.items()}
-        return result
+        files = {name: _rival(make_peer(name), picture, len(data)) for name in peers}
+        matrix = torch.ones(MATRIX, MATRIX)
+        samples: dict[tuple[str, str], list[float]] = defaultdict(list)
+        for _ in range(rounds + 1):
+            samples["matrix", "product"].append(_seconds(lambda: torch.mm(matrix, matrix)))
+            for direction, work in ours.items():
+                spent: dict[str, float] = defaultdict(float)
+                with stopwatch(spent):
+                    spent[TOTAL] = _seconds(work)
+                for stage, value in spent.items():
+                    samples[direction, stage].append(value)
+            for name, (peer, setting, file) in files.items():
+                samples["encode", name].append(_seconds(partial(peer.encode, picture, setting)))
+                samples["decode", name].append(_seconds(partial(peer.decode, file)))
+        medians = {
+            key: statistics.median(values[1:]) for key, values in samples.items()
+        }  # the first warms up
+        return Speed(
+            threads,
+            {way: {what: each for (of, what), each in medians.items() if of == way} for way in ours},
+            {direction: count_macs(work) for direction, work in ours.items()},
+            MATRIX**3 / medians["matrix", "product"],
+            {"native": len(data), **{name: len(file) for name, (_, _, file) in files.items()}},
+        )
     finally:
         torch.set_num_threads(previous)
+
+
+def _rival(peer: Peer, picture: Pixels, size: int) -> tuple[Peer, float, bytes]:
+    setting, data = nearest_not_over(lambda each: peer.encode(picture, each), range(1, 96), size)
+    return peer, setting, data
+
+
+def _seconds(work: Callable[[], object]) -> float:
+    begun = time.perf_counter()
+    work()
+    return time.perf_counter() - begun

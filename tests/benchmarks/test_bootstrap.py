@@ -28,7 +28,9 @@ def test_integrals_are_scipys(points: int) -> None:
     y = np.cumsum(random.normal(0.2, 1, (40, points)), axis=1)  # falls in places
     low, high = x[:, 0] + 0.01, x[:, -1] - 0.03
     found = Draws(x, y, _pchip_slopes(x, y)).integral(low, high)
-    known = [float(PchipInterpolator(*row[:2]).integrate(*row[2:])) for row in zip(x, y, low, high, strict=True)]
+    known = [
+        float(PchipInterpolator(*row[:2]).integrate(*row[2:])) for row in zip(x, y, low, high, strict=True)
+    ]
     assert found.tolist() == pytest.approx(known)
 
 

@@ -45,7 +45,10 @@ def page(browser: Any, address: str) -> Iterator[Any]:
     problems: list[str] = []
     page.on("console", lambda message: problems.append(message.text))
     page.on("pageerror", lambda error: problems.append(str(error)))
-    page.on("request", lambda request: None if request.url.startswith(("file:", "data:")) else problems.append(request.url))
+    page.on(
+        "request",
+        lambda request: None if request.url.startswith(("file:", "data:")) else problems.append(request.url),
+    )
     page.goto(address)
     page.wait_for_selector("html[data-ready]", state="attached")
     yield page
@@ -68,10 +71,13 @@ def test_the_figures_are_there(page: Any) -> None:
 
 
 def test_pictures_are_decoded(page: Any) -> None:
-    page.wait_for_function("[...document.querySelectorAll('.stage img')].every(each => each.naturalWidth === 160)")
+    page.wait_for_function(
+        "[...document.querySelectorAll('.stage img')].every(each => each.naturalWidth === 160)"
+    )
     sums = page.evaluate(
-        "() => new Promise(done => setTimeout(() => done([...document.querySelectorAll('canvas')].map(each =>"
-        " each.getContext('2d').getImageData(0, 0, each.width, each.height).data.reduce((a, b) => a + b))), 300))"
+        "() => new Promise(done => setTimeout(() => done([...document.querySelectorAll('canvas')].map("
+        "each => each.getContext('2d').getImageData(0, 0, each.width, each.height).data"
+        ".reduce((a, b) => a + b))), 300))"
     )
     assert len(sums) == 3
     assert len(set(sums)) == 3  # the original and the two codecs differ
@@ -100,17 +106,17 @@ def test_the_divider_moves(page: Any) -> None:
 
 def test_sizes_and_sides_change_the_labels(page: Any) -> None:
     right = page.locator(".badge.right")
-    sizes = page.get_by_label("Size of the files, at most")
+    sizes = page.get_by_label("Size of the files, at most", exact=True)
     texts = set()
     for index in range(sizes.locator("option").count()):
         sizes.select_option(str(index))
         texts.add(right.inner_text())
     assert len(texts) > 1
-    page.get_by_label("Right").select_option("jpeg2000")
+    page.get_by_label("Right", exact=True).select_option("jpeg2000")
     assert right.inner_text().startswith("JPEG 2000")
     page.get_by_role("button", name="Swap").click()
     assert page.locator(".badge.left").inner_text().startswith("JPEG 2000")
-    page.get_by_label("Zoom of the crops").select_option("8")
+    page.get_by_label("Zoom of the crops", exact=True).select_option("8")
     page.keyboard.down("o")
     assert page.locator(".badge.left").is_hidden()
     page.keyboard.up("o")
@@ -127,7 +133,7 @@ def test_tables_sort(page: Any) -> None:
     assert set(first) == {"a.png", HOSTILE}
     assert page.title() != "hit"
     page.get_by_role("button", name=HOSTILE).click()
-    assert page.get_by_label("Picture").input_value() == HOSTILE
+    assert page.get_by_label("Picture", exact=True).input_value() == HOSTILE
 
 
 @pytest.mark.parametrize("width", [360, 1600])
