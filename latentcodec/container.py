@@ -1,10 +1,11 @@
 """The .lci file (docs/format.md): its chunks, their order, and the fields of all but the header (header.py).
 
-    File ─► pack ─► H  [C]  [X]  T T T ...  [e]  [x]  [g] ─► unpack ─► File    (if damaged: salvage.py)
+    File ─► pack ─► H  [V]  [C]  [X]  T T T ...  [e]  [x]  [g] ─► unpack ─► File    (if damaged: salvage.py)
 
-    H  header: all that is needed before decoding          e, x  EXIF and XMP
+    H  header: all that is needed before decoding          T     one tile: symbol digest, alpha, stream
+    V  the autoencoder, where the header names none        e, x  EXIF and XMP
     C  colour profile                                      g     what the encoder was asked for, and achieved
-    X  index: the bytes of each tile's chunk               T     one tile: symbol digest, alpha, rANS stream
+    X  index: the bytes of each tile's chunk
 
 This module moves bytes. It neither decodes streams nor decompresses what it carries: codec/ does.
 """
@@ -32,7 +33,7 @@ from latentcodec.errors import (
     TruncatedFile,
     UnsupportedChunk,
 )
-from latentcodec.header import MAX_SIDE, Box, Header, default_tile_size, read_header
+from latentcodec.header import EXTERNAL_MODEL, MAX_SIDE, Box, Header, default_tile_size, read_header
 
 __all__ = [
     "Box",
@@ -55,7 +56,7 @@ __all__ = [
     "write_chunks",
 ]
 
-_ORDER = "HCXTexg"
+_ORDER = "HVCXTexg"
 
 # Steps to one of each kind of goal; a kind's number is its place.
 _GOAL_UNITS = {"quality": 40, "size": 1, "bpp": 1000, "psnr": 100}
@@ -138,6 +139,7 @@ class File:
     """A file's content; `profile`, `exif` and `xmp` are the stored bytes, compressed.
 
     tiles: in the order of `header.tile_grid()`; only salvage leaves some None.
+    autoencoder: the payload of the V chunk, exactly if the model number is EXTERNAL_MODEL.
     """
 
     header: Header
@@ -146,6 +148,7 @@ class File:
     exif: bytes | None = None
     xmp: bytes | None = None
     goal: Goal | None = None
+    autoencoder: bytes | None = None
 
 
 def pack(file: File) -> bytes:
@@ -157,6 +160,8 @@ def pack(file: File) -> bytes:
         raise InvalidArgument(str(error)) from error
     if len(file.tiles) != header.tile_count:
         raise InvalidArgument(f"file: {len(file.tiles)} tiles, but the header's grid has {header.tile_count}")
+    if (file.autoencoder is not None) != (header.model_number == EXTERNAL_MODEL):
+        raise InvalidArgument(f"file: the autoencoder and model number {header.model_number} disagree")
     tiles = []
     for number, tile in enumerate(file.tiles):
         if tile is None or tile.number != number or not tile.complete:
@@ -166,7 +171,7 @@ def pack(file: File) -> bytes:
         tiles.append(Chunk("T", tile.pack()))
     index = b"".join(write_varint(chunk_size(tile)) for tile in tiles) if len(tiles) > 1 else None
     goal = file.goal.pack() if file.goal else None
-    before = _present(H=header.pack(), C=file.profile, X=index)
+    before = _present(H=header.pack(), V=file.autoencoder, C=file.profile, X=index)
     chunks = [*before, *tiles, *_present(e=file.exif, x=file.xmp, g=goal)]
     if len(chunks) > DEFAULT_LIMITS.max_chunks:
         raise InvalidArgument(
@@ -249,9 +254,17 @@ def read_index(payload: bytes | None, tile_count: int) -> list[int]:
 
 
 def gather(header: Header, tiles: Sequence[Tile | None], found: dict[str, bytes]) -> File:
-    """The file of these parts; `found` has the payloads of the chunks C, e, x and g. Raises MalformedFile."""
+    """The file of these parts; `found` has the payloads of the chunks V, C, e, x and g.
+
+    Raises MalformedFile.
+    """
+    if ("V" in found) != (header.model_number == EXTERNAL_MODEL):
+        state = "there" if "V" in found else "missing"
+        raise MalformedFile(
+            f"autoencoder: chunk 'V' is {state}, but the model number is {header.model_number}"
+        )
     goal = Goal.unpack(found["g"]) if "g" in found else None
-    return File(header, tiles, found.get("C"), found.get("e"), found.get("x"), goal)
+    return File(header, tiles, found.get("C"), found.get("e"), found.get("x"), goal, found.get("V"))
 
 
 def structure_bytes(data: bytes, limits: Limits = DEFAULT_LIMITS) -> int:

@@ -22,8 +22,9 @@ from latentcodec.chunks import (
 )
 from latentcodec.errors import LimitExceeded, MalformedFile
 
-__all__ = ["Box", "Header", "default_tile_size", "read_header"]
+__all__ = ["EXTERNAL_MODEL", "Box", "Header", "default_tile_size", "read_header"]
 
+EXTERNAL_MODEL = 64  # the model number of files whose autoencoder the V chunk names
 MAX_SIDE = 1 << 24  # pixels
 MIN_TILE_SIDE = 256  # pixels: every tile costs time, however small, so a few bytes must not claim many
 MAX_TILE_PIXELS = 1 << 23  # sides padded; bounds a decoder's memory

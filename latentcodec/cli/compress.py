@@ -25,6 +25,7 @@ from latentcodec.cli.options import (
     file_options,
     load_codec,
     max_pixels_option,
+    model_option,
     parse_size,
 )
 
@@ -53,7 +54,21 @@ from latentcodec.cli.options import (
     metavar="DB",
     help="The smallest file whose picture has this PSNR, in dB.",
 )
-@click.option("--model", default="native", show_default=True, metavar="NAME")
+@model_option
+@click.option(
+    "--quantiser",
+    type=click.Choice(["scalar", "palette"]),
+    default="scalar",
+    show_default=True,
+    help="With an autoencoder: palette is the method of 2022, of one rate, for comparison.",
+)
+@click.option(
+    "--effort",
+    type=click.IntRange(0, 4),
+    default=0,
+    show_default=True,
+    help="With an autoencoder: how long to look for better latents; each takes three times as long.",
+)
 @device_option
 @click.option("--strip", is_flag=True, help="Leave EXIF and XMP out.")
 @max_pixels_option
@@ -66,6 +81,8 @@ def compress(
     target_bpp: float | None,
     min_psnr: float | None,
     model: str,
+    quantiser: str,
+    effort: int,
     device: str,
     strip: bool,
     max_pixels: int,
@@ -78,6 +95,7 @@ def compress(
     latentcodec compress photo.jpg photo.lci
     latentcodec compress --target-size 20KB photo.jpg photo.lci
     latentcodec compress album/ --out-dir small/
+    latentcodec compress --model taef2 photo.jpg photo.lci
     convert photo.cr3 ppm:- | latentcodec compress - - > photo.lci
 
     IN is any picture that Pillow reads, or - for standard input; OUT is a file (replaced if it is there), or
@@ -103,7 +121,7 @@ def compress(
             picture = open_picture(source, name=job.name, max_pixels=max_pixels)
         loaded = codec()
         begun = time.perf_counter()
-        data = loaded.encode(picture, strip=strip, **options)
+        data = loaded.encode(picture, strip=strip, quantiser=quantiser, effort=effort, **options)
         seconds = time.perf_counter() - begun
         write_target(job, data)
         return Done(_line(job, data, limits, seconds if verbose else None), len(data))

@@ -23,6 +23,7 @@ from latentcodec.cli.options import (
     file_options,
     load_codec,
     max_pixels_option,
+    model_option,
 )
 from latentcodec.errors import InvalidArgument
 from latentcodec.header import Header, read_header
@@ -48,6 +49,7 @@ _NAMED = 12  # tiles, or damaged chunks, that a report names
 @click.option(
     "--partial", is_flag=True, help="Decode what is left of a damaged file, and tell what is missing."
 )
+@model_option
 @max_pixels_option
 @device_option
 @file_options("IN.png (or what --format says)")
@@ -56,6 +58,7 @@ def decompress(
     out_dir: str | None,
     format_: str | None,
     partial: bool,
+    model: str,
     max_pixels: int,
     device: str,
     verbose: bool,
@@ -70,13 +73,14 @@ def decompress(
 
     OUT's extension says what is written (png, jpg, webp, avif, tiff ...); it is replaced if it is there. IN
     and OUT may be - for standard input and output. With --out-dir there may be several IN, also folders,
-    which are searched for .lci files.
+    which are searched for .lci files. A file's model is found by itself where it is installed; --model names
+    where it is, if it is not.
     """
     exclusive(verbose=verbose, quiet=quiet)
     jobs = plan(paths, out_dir, {LCI}, f".{format_ or _DEFAULT_FORMAT}")
     _check_format(jobs[0], format_, free=out_dir is None)
     limits = Limits(max_pixels=max_pixels)
-    codec = cache(lambda: load_codec("native", device, verbose, limits))
+    codec = cache(lambda: load_codec(model, device, verbose, limits))
 
     def work(job: Job) -> Done:
         data = read_source(job)

@@ -74,7 +74,7 @@ def _properties(name: str, each: Info) -> dict[str, str]:
         "picture": f"{each.width}x{each.height}, {_CHANNELS.get(each.channels, '?')}, {each.depth} bits",
         "bytes": f"{each.bytes} ({each.bpp:.3f} bits per pixel), of them {each.structure_bytes} of structure",
         "quality": f"{each.quality:g}",
-        "model": f"{each.model} (networks {each.networks_hash}, synthesis {each.synthesis_hash})",
+        "model": _model(each),
         "tiles": f"{each.tiles} of {each.tile_size}x{each.tile_size}" if each.tile_size else "1",
         "metadata": ", ".join(label for label, there in metadata.items() if there) or "none",
     }
@@ -83,6 +83,16 @@ def _properties(name: str, each: Info) -> dict[str, str]:
         unit = _GOAL_UNITS.get(each.goal.kind, "")
         properties["asked for"] = f"{each.goal.kind} {each.goal.target:g}{unit}{reached}"
     return properties
+
+
+def _model(each: Info) -> str:
+    needs = each.autoencoder
+    if needs is None:
+        return f"{each.model} (networks {each.networks_hash}, synthesis {each.synthesis_hash})"
+    return (
+        f"autoencoder {needs.name} ({needs.kind}, fingerprint {needs.fingerprint}), {needs.latents} channels "
+        f"at 1/{needs.downscale}, {needs.quantiser} quantiser"
+    )
 
 
 def _show_many(found: list[tuple[str, Info]]) -> None:
@@ -101,7 +111,7 @@ def _show_many(found: list[tuple[str, Info]]) -> None:
             f"{each.bpp:.3f}",
             f"{each.quality:g}",
             each.tiles,
-            each.model,
+            each.autoencoder.name if each.autoencoder else each.model,
         )
         table.add_row(Text(name), *map(str, values))
     table_console().print(table)

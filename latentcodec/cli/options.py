@@ -52,6 +52,13 @@ def device_option(command: Command) -> Command:
     return click.option("--device", default="auto", show_default=True, metavar="NAME", help=text)(command)
 
 
+def model_option(command: Command) -> Command:
+    """--model"""
+    text = "native, or an autoencoder: a name of `latentcodec models list`, a file or a folder."
+    option = click.option("--model", default="native", show_default=True, metavar="NAME|PATH", help=text)
+    return option(command)
+
+
 def max_pixels_option(command: Command) -> Command:
     """--max-pixels"""
     text = (

@@ -3,6 +3,9 @@
 encode(image, quality= | target_size= | target_bpp= | min_psnr=) ─► bytes ─► decode ─► Pillow image
 compress(src, dst), decompress(src, dst)                 the same for files, written atomically
 Codec(model=, device=)                                   keeps the model loaded
+
+model: "native", or an autoencoder: a name in the store (`latentcodec models list`), or a path. Files of any
+model decode with any Codec, as long as their model is there.
 """
 
 from __future__ import annotations
@@ -20,13 +23,17 @@ from PIL import Image
 
 from latentcodec.atomic import write_atomically
 from latentcodec.chunks import DEFAULT_LIMITS
-from latentcodec.codec.decoder import decode_file, read
-from latentcodec.codec.encoder import PictureEncoder
+from latentcodec.codec.decoder import decode_file, decode_with, read
+from latentcodec.codec.encoder import BaseEncoder, PictureEncoder
 from latentcodec.codec.info import Info, info
+from latentcodec.codec.latent import file_chunk
+from latentcodec.codec.latent_file import PALETTE, SCALAR, LatentEncoder, LatentReader, check_options
+from latentcodec.codec.models import codec_for, open_codec
 from latentcodec.codec.native import NativeCodec
 from latentcodec.codec.targets import meet_bpp, meet_psnr, meet_size
 from latentcodec.container import Goal, Limits
-from latentcodec.errors import InvalidArgument, LimitExceeded, UnknownModel
+from latentcodec.errors import InvalidArgument, LimitExceeded
+from latentcodec.header import EXTERNAL_MODEL
 from latentcodec.image import PICTURE_EXTENSIONS, Picture, from_array, from_pillow, to_pillow
 from latentcodec.nn.device import choose_device
 from latentcodec.nn.layers import MAX_LEVEL
@@ -37,6 +44,7 @@ from latentcodec.weights.native import FILES, NATIVE_MODEL, shipped_weights
 ImageLike = Image.Image | NDArray[np.uint8]
 PathLike = str | os.PathLike[str]
 DEFAULT_QUALITY = 60.0
+NATIVE = "native"
 _UNITS = {"target_size": "bytes", "target_bpp": "bits per pixel", "min_psnr": "dB"}
 
 __all__ = ["Codec", "Info", "compress", "decode", "decompress", "encode", "info"]
@@ -46,13 +54,21 @@ class Codec:
     """A loaded model on a device; its methods are the module's functions."""
 
     def __init__(
-        self, model: str = "native", device: str = "auto", *, limits: Limits = DEFAULT_LIMITS
+        self, model: PathLike = NATIVE, device: str = "auto", *, limits: Limits = DEFAULT_LIMITS
     ) -> None:
-        """Raises UnknownModel and InvalidArgument for names there are none of."""
-        if model != "native":
-            raise UnknownModel(f"model {model!r}: this version has 'native'")
+        """model: "native", or a name or path of an autoencoder.
+
+        Raises UnknownModel and InvalidArgument for names there are none of, InvalidWeights for damaged files.
+        """
         self.model, self.device, self.limits = model, choose_device(device), limits
-        self._native = _native(NATIVE_MODEL, self.device)
+        self._latent = open_codec(model, self.device) if model != NATIVE else None
+        self._read_with = self._latent
+        if self._latent is None:
+            _native(NATIVE_MODEL, self.device)  # loaded now, so that what is wrong is told now
+
+    @property
+    def _native(self) -> NativeCodec:
+        return _native(NATIVE_MODEL, self.device)
 
     def encode(
         self,
@@ -63,6 +79,8 @@ class Codec:
         target_bpp: float | None = None,
         min_psnr: float | None = None,
         strip: bool = False,
+        quantiser: str = SCALAR,
+        effort: int = 0,
     ) -> bytes:
         """Compress a picture.
 
@@ -71,6 +89,8 @@ class Codec:
         in bits per pixel (the file is never over, and within 1 % under where neighbouring qualities allow) or
         min_psnr in dB (the decoded picture is never under). strip leaves EXIF and XMP out; those larger than
         Limits.max_metadata_bytes are left out with a DroppedDataWarning.
+        For autoencoders: quantiser is "scalar", or "palette" (of one rate, for comparison); effort 0 to 4
+        refines the latents through the decoder, at a time that grows threefold each.
         Raises InvalidArgument, TargetUnreachable (naming the reachable bound; also where even quality 100
         stays over 1 % under a size), UnsupportedImage, UnreadableImage, LimitExceeded (pixels or profile).
         """
@@ -84,8 +104,11 @@ class Codec:
         for name, value in given.items():
             if not 0 < value < math.inf:
                 raise InvalidArgument(f"{name} {value:g}: it must be a positive number of {_UNITS[name]}")
+        check_options(quantiser, effort)
+        if quantiser == PALETTE and given:
+            raise InvalidArgument(f"{', '.join(given)}: the palette has one rate; leave it out")
         picture = _picture(image, self.limits.max_pixels)
-        encoder = PictureEncoder(self._native, picture, strip=strip, limits=self.limits)
+        encoder = self._encoder(picture, strip, quantiser, effort)
         if not given:
             return encoder.encode(round(quality / 100 * MAX_LEVEL)).data
         if min_psnr is not None:
@@ -98,6 +121,17 @@ class Codec:
             size = math.floor(given["target_size"])
             met = meet_size(lambda level: encoder.attempt(level, measure=False), size)
         return met.encoded.data
+
+    def _encoder(self, picture: Picture, strip: bool, quantiser: str, effort: int) -> BaseEncoder:
+        if self._latent is not None:
+            return LatentEncoder(
+                self._latent, picture, quantiser=quantiser, effort=effort, strip=strip, limits=self.limits
+            )
+        if (quantiser, effort) != (SCALAR, 0):
+            raise InvalidArgument(
+                f"quantiser {quantiser}, effort {effort}: the native model has neither; give a model"
+            )
+        return PictureEncoder(self._native, picture, strip=strip, limits=self.limits)
 
     def decode(self, data: bytes, *, partial: bool = False) -> Image.Image:
         """Decompress to a Pillow image of mode L, LA, RGB or RGBA; its info has icc_profile, exif and xmp.
@@ -121,6 +155,11 @@ class Codec:
                 f"the data to decode are bytes, not {type(data).__name__}: read the file first"
             )
         file, report = read(bytes(data), self.limits, partial)
+        if file.header.model_number == EXTERNAL_MODEL:
+            chunk = file_chunk(file)
+            # Kept: the next file is likely to need the same.
+            self._read_with = codec_for(chunk, self.device, self._read_with)
+            return decode_with(LatentReader(self._read_with, file.header, chunk), file, self.limits, report)
         if file.header.model_number not in FILES:
             shipped_weights(file.header.model_number)  # raises, naming what is needed
         return decode_file(_native(file.header.model_number, self.device), file, self.limits, report)
@@ -135,6 +174,8 @@ class Codec:
         target_bpp: float | None = None,
         min_psnr: float | None = None,
         strip: bool = False,
+        quantiser: str = SCALAR,
+        effort: int = 0,
     ) -> int:
         """Compress a picture file to an .lci file, replacing dst atomically. Returns the bytes written.
 
@@ -148,6 +189,8 @@ class Codec:
             target_bpp=target_bpp,
             min_psnr=min_psnr,
             strip=strip,
+            quantiser=quantiser,
+            effort=effort,
         )
         write_atomically(dst, data)
         return len(data)
@@ -210,19 +253,30 @@ def encode(
     target_size: int | None = None,
     target_bpp: float | None = None,
     min_psnr: float | None = None,
-    model: str = "native",
+    model: PathLike = NATIVE,
     device: str = "auto",
     strip: bool = False,
+    quantiser: str = SCALAR,
+    effort: int = 0,
 ) -> bytes:
     """Compress a picture: see Codec.encode."""
     return Codec(model, device).encode(
-        image, quality=quality, target_size=target_size, target_bpp=target_bpp, min_psnr=min_psnr, strip=strip
+        image,
+        quality=quality,
+        target_size=target_size,
+        target_bpp=target_bpp,
+        min_psnr=min_psnr,
+        strip=strip,
+        quantiser=quantiser,
+        effort=effort,
     )
 
 
-def decode(data: bytes, *, device: str = "auto", partial: bool = False) -> Image.Image:
-    """Decompress to a Pillow image: see Codec.decode."""
-    return Codec(device=device).decode(data, partial=partial)
+def decode(
+    data: bytes, *, model: PathLike = NATIVE, device: str = "auto", partial: bool = False
+) -> Image.Image:
+    """Decompress to a Pillow image: see Codec.decode. model: an autoencoder that is not installed."""
+    return Codec(model, device).decode(data, partial=partial)
 
 
 def compress(
@@ -233,9 +287,11 @@ def compress(
     target_size: int | None = None,
     target_bpp: float | None = None,
     min_psnr: float | None = None,
-    model: str = "native",
+    model: PathLike = NATIVE,
     device: str = "auto",
     strip: bool = False,
+    quantiser: str = SCALAR,
+    effort: int = 0,
 ) -> int:
     """Compress a picture file: see Codec.compress."""
     return Codec(model, device).compress(
@@ -246,9 +302,18 @@ def compress(
         target_bpp=target_bpp,
         min_psnr=min_psnr,
         strip=strip,
+        quantiser=quantiser,
+        effort=effort,
     )
 
 
-def decompress(src: PathLike, dst: PathLike, *, device: str = "auto", partial: bool = False) -> Report | None:
-    """Decompress an .lci file: see Codec.decompress."""
-    return Codec(device=device).decompress(src, dst, partial=partial)
+def decompress(
+    src: PathLike,
+    dst: PathLike,
+    *,
+    model: PathLike = NATIVE,
+    device: str = "auto",
+    partial: bool = False,
+) -> Report | None:
+    """Decompress an .lci file: see Codec.decompress and decode."""
+    return Codec(model, device).decompress(src, dst, partial=partial)

@@ -2,12 +2,16 @@
 
 bytes ─► unpack (or salvage) ─► model identity ─► tiles: rANS + integer model ─► latent plane
                                                   └─► alpha                      └─► synthesise ─► Picture
+
+What differs between models stands behind `Reader`: the native one's is here, latent_file.py has that of other
+autoencoders.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import replace
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -18,7 +22,7 @@ from latentcodec.alpha import unpack_alpha
 from latentcodec.codec.native import NativeCodec
 from latentcodec.codec.planes import PATCH, Box, empty_plane, latent_box, synthesise_tile, with_halo
 from latentcodec.codec.sidecar import unpack_sidecar
-from latentcodec.container import File, Header, Limits, unpack
+from latentcodec.container import File, Header, Limits, Tile, unpack
 from latentcodec.errors import FormatError, LimitExceeded
 from latentcodec.image import Picture
 from latentcodec.salvage import Report, salvage
@@ -36,51 +40,113 @@ def read(data: bytes, limits: Limits, partial: bool) -> tuple[File, Report | Non
     return salvage(data, limits) if partial else (unpack(data, limits), None)
 
 
+class Reader(Protocol):
+    """A file's model, ready to read its tiles.
+
+    patch: pixels of a latent position, along a side. latents: channels of the plane. blank: what the plane
+    holds where a tile is missing.
+    """
+
+    patch: int
+    latents: int
+    blank: int
+
+    def decode_tile(
+        self, tile: Tile, height: int, width: int, *, partial: bool, name: str
+    ) -> tuple[Tensor, bool]:
+        """The tile's part (latents, height, width) of the plane, and whether its stream was whole."""
+
+    def synthesise(self, plane: Tensor, missing: Collection[int]) -> Pixels:
+        """Pixels (height, width, 3) of the plane (latents, h, w) int16; `missing`: tiles without latents."""
+
+
+class NativeReader:
+    """Reads the native model's files."""
+
+    patch, blank = PATCH, 0
+
+    def __init__(self, codec: NativeCodec, header: Header) -> None:
+        """Raises WeightsMismatch."""
+        check_identity(codec.weights, header.networks_hash, header.synthesis_hash)
+        self.codec, self.header = codec, header
+        self.latents = codec.weights.config.transform.latents
+
+    def decode_tile(
+        self, tile: Tile, height: int, width: int, *, partial: bool, name: str
+    ) -> tuple[Tensor, bool]:
+        """As Reader says, in sixteenths."""
+        decoded = self.codec.decode_tile(
+            tile.stream,
+            tile.digest,
+            self.header.quality_level,
+            height,
+            width,
+            partial=partial,
+            name=name,
+        )
+        return decoded.latents.cpu(), decoded.complete
+
+    def synthesise(self, plane: Tensor, missing: Collection[int]) -> Pixels:
+        """As Reader says."""
+        return synthesise_picture(self.codec, plane, self.header, missing)
+
+
 def decode_file(
     codec: NativeCodec, file: File, limits: Limits, report: Report | None
 ) -> tuple[Picture, Report | None]:
+    """The picture of a file of the native model: see decode_with. Raises WeightsMismatch."""
+    return decode_with(NativeReader(codec, file.header), file, limits, report)
+
+
+def decode_with(
+    reader: Reader, file: File, limits: Limits, report: Report | None
+) -> tuple[Picture, Report | None]:
     """The picture of a file. With a report (partial decoding) damaged parts are left out and added to it.
 
-    Missing tiles are mid gray and opaque. Raises WeightsMismatch, FormatError.
+    Missing tiles are mid gray and opaque. Raises FormatError.
     """
     header = file.header
-    check_identity(codec.weights, header.networks_hash, header.synthesis_hash)
     # Zeros, not 255: the system commits their memory as tiles arrive, not for whatever size a header claims.
-    plane = empty_plane(codec.weights.config.transform.latents, header.width, header.height)
+    plane = empty_plane(reader.latents, header.width, header.height, reader.patch)
     alpha = np.zeros((header.height, header.width), np.uint8) if header.has_alpha else None
     missing, incomplete, damaged = set(), set(), []
-    for number, (box, tile) in enumerate(zip(header.tile_grid(), file.tiles, strict=True)):
-        x0, y0, x1, y1 = latent_box(box)
-        shown = None if alpha is None else alpha[box.y0 : box.y1, box.x0 : box.x1]
+
+    def leave_out(number: int) -> None:
+        x0, y0, x1, y1 = latent_box(boxes[number], reader.patch)
+        if reader.blank:
+            plane[:, y0:y1, x0:x1] = reader.blank
+        if alpha is not None:
+            box = boxes[number]
+            alpha[box.y0 : box.y1, box.x0 : box.x1] = 255
+
+    boxes = header.tile_grid()
+    for number, (box, tile) in enumerate(zip(boxes, file.tiles, strict=True)):
         if tile is None:
-            if shown is not None:
-                shown[:] = 255
+            leave_out(number)
             continue
+        x0, y0, x1, y1 = latent_box(box, reader.patch)
         try:
             opacity = (
                 None if alpha is None else unpack_alpha(tile.alpha or b"", box.y1 - box.y0, box.x1 - box.x0)
             )
-            decoded = codec.decode_tile(
-                tile.stream,
-                tile.digest,
-                header.quality_level,
+            latents, complete = reader.decode_tile(
+                tile,
                 y1 - y0,
                 x1 - x0,
                 partial=report is not None and not tile.complete,
                 name=f"tile {number}",
             )
-            if not decoded.complete:
+            if not complete:
                 incomplete.add(number)
-            plane[:, y0:y1, x0:x1] = decoded.latents.cpu()
-            if shown is not None and opacity is not None:
-                shown[:] = opacity
+            plane[:, y0:y1, x0:x1] = latents
+            if alpha is not None and opacity is not None:
+                alpha[box.y0 : box.y1, box.x0 : box.x1] = opacity
         except (FormatError, LimitExceeded) as error:
             if report is None:
                 raise
             missing.add(number)
             damaged.append(str(error))
-            if shown is not None:
-                shown[:] = 255
+            leave_out(number)
     sidecars = {}
     for name, stored in (("profile", file.profile), ("exif", file.exif), ("xmp", file.xmp)):
         try:
@@ -97,7 +163,7 @@ def decode_file(
             incomplete=tuple(sorted((incomplete | set(report.incomplete)) - missing)),
             damaged=(*report.damaged, *damaged),
         )
-    pixels = synthesise_picture(codec, plane, header, report.missing if report is not None else ())
+    pixels = reader.synthesise(plane, report.missing if report is not None else ())
     return Picture(pixels, alpha, header.channels <= 2, **sidecars), report
 
 

@@ -8,19 +8,20 @@ Picture ─► fill transparent, pad ─► tiles: analyse, encode ─► File �
 from __future__ import annotations
 
 import warnings
-from dataclasses import dataclass
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, replace
 
 import numpy as np
 from torch import Tensor
 
 from latentcodec.alpha import fill_transparent, pack_alpha
 from latentcodec.chunks import DEFAULT_LIMITS, Limits
-from latentcodec.codec.decoder import synthesise_picture
+from latentcodec.codec.decoder import Pixels, synthesise_picture
 from latentcodec.codec.native import NativeCodec
-from latentcodec.codec.planes import analyse_tile, empty_plane, latent_box, pad_to_patches
+from latentcodec.codec.planes import PATCH, analyse_tile, empty_plane, latent_box, pad_to_patches
 from latentcodec.codec.sidecar import pack_sidecar
 from latentcodec.codec.targets import Attempt
-from latentcodec.container import File, Goal, Header, Tile, default_tile_size, pack
+from latentcodec.container import Box, File, Goal, Header, Tile, default_tile_size, pack
 from latentcodec.errors import LimitExceeded
 from latentcodec.image import Picture
 from latentcodec.metadata import DroppedDataWarning
@@ -34,19 +35,20 @@ class Encoded:
     data: bytes
 
 
-class PictureEncoder:
-    """One picture, encoded as often as a target needs."""
+class BaseEncoder(ABC):
+    """One picture, encoded as often as a target needs; the models' own encoders are below it."""
 
     def __init__(
-        self, codec: NativeCodec, picture: Picture, *, strip: bool = False, limits: Limits = DEFAULT_LIMITS
+        self, picture: Picture, patch: int, *, strip: bool = False, limits: Limits = DEFAULT_LIMITS
     ) -> None:
-        """`limits` are those of the file's readers: EXIF and XMP beyond them are dropped with a
+        """patch: pixels of a latent position, along a side.
+
+        `limits` are those of the file's readers: EXIF and XMP beyond them are dropped with a
         DroppedDataWarning. Raises LimitExceeded for a colour profile beyond them, which is what is seen.
         """
-        self.codec, self.picture = codec, picture
+        self.picture = picture
         pixels = picture.pixels if picture.alpha is None else fill_transparent(picture.pixels, picture.alpha)
-        self._padded = pad_to_patches(pixels)
-        self._halo = codec.weights.config.transform.analysis_halo
+        self._padded = pad_to_patches(pixels, patch)
         self._profile, self._exif, self._xmp = _sidecars(picture, strip, limits.max_metadata_bytes)
         self._alphas: dict[int, bytes] = {}
 
@@ -54,8 +56,58 @@ class PictureEncoder:
         """Encode at a quality level of 0 to 4000."""
         return self._encode(level)[0]
 
+    @abstractmethod
     def _encode(self, level: int) -> tuple[Encoded, Tensor]:
         """The encoding, and the latent plane (C, h, w) int16 that it decodes to."""
+
+    @abstractmethod
+    def _synthesise(self, plane: Tensor, file: File) -> Pixels:
+        """The pixels (height, width, 3) that a decoder gets."""
+
+    def _alpha(self, number: int, box: Box) -> bytes | None:
+        """The stored alpha of a tile; None where the picture has none."""
+        if self.picture.alpha is not None and number not in self._alphas:
+            self._alphas[number] = pack_alpha(self.picture.alpha[box.y0 : box.y1, box.x0 : box.x1])
+        return self._alphas.get(number)
+
+    def attempt(self, level: int, measure: bool) -> Attempt:
+        """Encode at a level and measure its size and, if asked, the PSNR of what it decodes to."""
+        # A search holds several attempts: none of them keeps its plane, which may be larger than the picture.
+        encoded, plane = self._encode(level)
+        psnr = self._psnr(self._synthesise(plane, encoded.file)) if measure else None
+        return Attempt(level, len(encoded.data), psnr, encoded)
+
+    def _psnr(self, decoded: Pixels) -> float:
+        """PSNR in dB of what a decoder gets, over the pixels that are not fully transparent."""
+        picture = self.picture
+        total, count = 0, 0
+        for top in range(0, picture.height, 256):
+            rows = slice(top, top + 256)
+            error = decoded[rows].astype(np.int32) - picture.pixels[rows]
+            squares = (error * error).sum(2)
+            if picture.alpha is not None:
+                squares = squares[picture.alpha[rows] > 0]
+            total += int(squares.sum(dtype=np.int64))
+            count += 3 * squares.size
+        return float("inf") if total == 0 else float(10 * np.log10(255**2 * count / total))
+
+    def finish(self, attempt: Attempt, goal: Goal) -> bytes:
+        """The bytes of an attempt, with what was asked for and achieved."""
+        return pack(replace(attempt.encoded.file, goal=goal))
+
+
+class PictureEncoder(BaseEncoder):
+    """A picture for the native model."""
+
+    def __init__(
+        self, codec: NativeCodec, picture: Picture, *, strip: bool = False, limits: Limits = DEFAULT_LIMITS
+    ) -> None:
+        """As BaseEncoder."""
+        super().__init__(picture, PATCH, strip=strip, limits=limits)
+        self.codec = codec
+        self._halo = codec.weights.config.transform.analysis_halo
+
+    def _encode(self, level: int) -> tuple[Encoded, Tensor]:
         picture, weights = self.picture, self.codec.weights
         header = Header(
             width=picture.width,
@@ -77,38 +129,12 @@ class PictureEncoder:
             )
             coded = self.codec.encode_tile(y, level)
             plane[:, y0:y1, x0:x1] = coded.latents.cpu()
-            if picture.alpha is not None and number not in self._alphas:
-                self._alphas[number] = pack_alpha(picture.alpha[box.y0 : box.y1, box.x0 : box.x1])
-            tiles.append(Tile(number, coded.digest, self._alphas.get(number), coded.stream))
+            tiles.append(Tile(number, coded.digest, self._alpha(number, box), coded.stream))
         file = File(header, tiles, self._profile, self._exif, self._xmp)
         return Encoded(file, pack(file)), plane
 
-    def attempt(self, level: int, measure: bool) -> Attempt:
-        """Encode at a level and measure its size and, if asked, the PSNR of what it decodes to."""
-        # A search holds several attempts: none of them keeps its plane, which may be larger than the picture.
-        encoded, plane = self._encode(level)
-        psnr = self._psnr(plane, encoded.file.header) if measure else None
-        return Attempt(level, len(encoded.data), psnr, encoded)
-
-    def _psnr(self, plane: Tensor, header: Header) -> float:
-        """PSNR in dB of the picture that a decoder gets, over the pixels that are not fully transparent."""
-        decoded = synthesise_picture(self.codec, plane, header)
-        picture = self.picture
-        total, count = 0, 0
-        for top in range(0, picture.height, 256):
-            rows = slice(top, top + 256)
-            error = decoded[rows].astype(np.int32) - picture.pixels[rows]
-            squares = (error * error).sum(2)
-            if picture.alpha is not None:
-                squares = squares[picture.alpha[rows] > 0]
-            total += int(squares.sum(dtype=np.int64))
-            count += 3 * squares.size
-        return float("inf") if total == 0 else float(10 * np.log10(255**2 * count / total))
-
-    def finish(self, attempt: Attempt, goal: Goal) -> bytes:
-        """The bytes of an attempt, with what was asked for and achieved."""
-        file = attempt.encoded.file
-        return pack(File(file.header, file.tiles, file.profile, file.exif, file.xmp, goal))
+    def _synthesise(self, plane: Tensor, file: File) -> Pixels:
+        return synthesise_picture(self.codec, plane, file.header)
 
 
 def _sidecars(picture: Picture, strip: bool, limit: int) -> tuple[bytes | None, bytes | None, bytes | None]:

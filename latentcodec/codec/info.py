@@ -10,12 +10,28 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from latentcodec.chunks import DEFAULT_LIMITS
-from latentcodec.container import Goal, Limits, structure_bytes, unpack
+from latentcodec.codec.autoencoder_chunk import AutoencoderChunk
+from latentcodec.container import File, Goal, Limits, structure_bytes, unpack
+
+
+@dataclass(frozen=True)
+class AutoencoderInfo:
+    """The autoencoder that a file needs; `fingerprint`: 16 hexadecimal digits, quantiser: scalar, palette."""
+
+    name: str
+    kind: str
+    fingerprint: str
+    latents: int
+    downscale: int
+    quantiser: str
 
 
 @dataclass(frozen=True)
 class Info:
-    """A file's properties. Sizes in bytes; `bpp` is the file's bits over its pixels."""
+    """A file's properties. Sizes in bytes; `bpp` is the file's bits over its pixels.
+
+    autoencoder: None for the native model.
+    """
 
     width: int
     height: int
@@ -34,6 +50,7 @@ class Info:
     exif: bool
     xmp: bool
     goal: Goal | None
+    autoencoder: AutoencoderInfo | None = None
 
 
 def info(
@@ -61,4 +78,14 @@ def info(
         exif=file.exif is not None,
         xmp=file.xmp is not None,
         goal=file.goal,
+        autoencoder=_autoencoder(file),
+    )
+
+
+def _autoencoder(file: File) -> AutoencoderInfo | None:
+    if file.autoencoder is None:
+        return None
+    chunk = AutoencoderChunk.unpack(file.autoencoder)
+    return AutoencoderInfo(
+        chunk.name, chunk.kind, chunk.fingerprint.hex(), chunk.latents, chunk.downscale, chunk.quantiser
     )

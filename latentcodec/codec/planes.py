@@ -21,10 +21,10 @@ Pixels = NDArray[np.uint8]
 Box = tuple[int, int, int, int]  # x0, y0, x1, y1
 
 
-def pad_to_patches(pixels: Pixels) -> Pixels:
-    """Repeat the last row and column until both sides are multiples of 8."""
+def pad_to_patches(pixels: Pixels, patch: int = PATCH) -> Pixels:
+    """Repeat the last row and column until both sides are multiples of `patch`."""
     height, width = pixels.shape[:2]
-    return np.pad(pixels, ((0, -height % PATCH), (0, -width % PATCH), (0, 0)), mode="edge")
+    return np.pad(pixels, ((0, -height % patch), (0, -width % patch), (0, 0)), mode="edge")
 
 
 def with_halo(box: Box, halo: int, width: int, height: int) -> Box:
@@ -33,10 +33,10 @@ def with_halo(box: Box, halo: int, width: int, height: int) -> Box:
     return max(x0 - halo, 0), max(y0 - halo, 0), min(x1 + halo, width), min(y1 + halo, height)
 
 
-def latent_box(box: Box) -> Box:
-    """A pixel box in latents: starts are multiples of 8, ends are rounded up."""
+def latent_box(box: Box, patch: int = PATCH) -> Box:
+    """A pixel box in latents: starts are multiples of `patch`, ends are rounded up."""
     x0, y0, x1, y1 = box
-    return x0 // PATCH, y0 // PATCH, -(-x1 // PATCH), -(-y1 // PATCH)
+    return x0 // patch, y0 // patch, -(-x1 // patch), -(-y1 // patch)
 
 
 def analyse_tile(pixels: Pixels, box: Box, halo: int, analyse: Callable[[Pixels], Tensor]) -> Tensor:
@@ -59,7 +59,7 @@ def synthesise_tile(latents: Tensor, box: Box, halo: int, synthesise: Callable[[
     return pixels[top : top + (box[3] - box[1]) * PATCH, left : left + (box[2] - box[0]) * PATCH]
 
 
-def empty_plane(channels: int, width: int, height: int) -> Tensor:
-    """The latent plane of a picture of width x height pixels: (C, H/8, W/8) int16, zeros."""
+def empty_plane(channels: int, width: int, height: int, patch: int = PATCH) -> Tensor:
+    """The latent plane of a picture of width x height pixels: (C, H/patch, W/patch) int16, zeros."""
     # numpy's zeros, unlike PyTorch's, take memory only where they are written to.
-    return torch.from_numpy(np.zeros((channels, -(-height // PATCH), -(-width // PATCH)), np.int16))
+    return torch.from_numpy(np.zeros((channels, -(-height // patch), -(-width // patch)), np.int16))

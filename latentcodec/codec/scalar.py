@@ -1,0 +1,33 @@
+"""The scalar quantiser's arithmetic: latents <-> multiples of a step, a step and an offset a channel.
+
+value v ─► (8 v + offset) * step / 2^23 ─► latent, exactly         latent ─► / step - offset / 8 ─► round
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from latentcodec.codec.autoencoder_chunk import OFFSET_BITS, STEP_BITS, ScalarQuantiser
+
+__all__ = ["Floats", "dequantise", "scale", "steps"]
+
+Floats = npt.NDArray[np.float64]
+
+
+def steps(quantiser: ScalarQuantiser) -> Floats:
+    """The steps (channels, 1, 1), in latents."""
+    found: Floats = np.array(quantiser.steps(), np.float64)[:, None, None] / (1 << STEP_BITS)
+    return found
+
+
+def dequantise(quantiser: ScalarQuantiser, values: npt.NDArray[np.integer]) -> Floats:
+    """Latents (channels, h, w) of values of the same shape: exact, since the products are below 2^53."""
+    eighths = (values.astype(np.int64) << OFFSET_BITS) + np.array(quantiser.offsets)[:, None, None]
+    found: Floats = eighths * steps(quantiser) / (1 << OFFSET_BITS)
+    return found
+
+
+def scale(quantiser: ScalarQuantiser, latents: Floats) -> Floats:
+    """Latents (channels, h, w) in steps, offsets taken off: what an encoder rounds."""
+    return latents / steps(quantiser) - np.array(quantiser.offsets)[:, None, None] / (1 << OFFSET_BITS)

@@ -1,0 +1,1 @@
+"""Shipped integer tables (data)."""
