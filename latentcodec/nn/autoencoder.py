@@ -20,7 +20,14 @@ from typing import Any, NamedTuple
 from torch import Tensor, nn
 
 from latentcodec.errors import InvalidArgument
-from latentcodec.nn.diffusion_layers import Downsample, ResnetBlock, Upsample, fast_layout, norm_silu
+from latentcodec.nn.diffusion_layers import (
+    Downsample,
+    GroupNorm,
+    ResnetBlock,
+    Upsample,
+    fast_layout,
+    norm_silu,
+)
 from latentcodec.nn.spatial_transformer import Attention, from_tokens, to_tokens
 
 NORM_EPS = 1e-6
@@ -138,7 +145,7 @@ class _Encoder(nn.Module):
             for level, (inputs, outputs) in enumerate(zip((channels[0], *channels), channels, strict=False))
         )
         self.mid_block = _Middle(channels[-1], config.groups)
-        self.conv_norm_out = nn.GroupNorm(config.groups, channels[-1], NORM_EPS)
+        self.conv_norm_out = GroupNorm(config.groups, channels[-1], NORM_EPS)
         self.conv_out = nn.Conv2d(channels[-1], 2 * config.latents, 3, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -159,7 +166,7 @@ class _Decoder(nn.Module):
             _Level(inputs, outputs, config.blocks + 1, config.groups, up=level < len(channels) - 1)
             for level, (inputs, outputs) in enumerate(zip((channels[0], *channels), channels, strict=False))
         )
-        self.conv_norm_out = nn.GroupNorm(config.groups, channels[-1], NORM_EPS)
+        self.conv_norm_out = GroupNorm(config.groups, channels[-1], NORM_EPS)
         self.conv_out = nn.Conv2d(channels[-1], 3, 3, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -214,7 +221,7 @@ class _SelfAttention(Attention):
 
     def __init__(self, channels: int, groups: int) -> None:
         super().__init__(channels, channels, heads=1, bias=True)
-        self.group_norm = nn.GroupNorm(groups, channels, NORM_EPS)
+        self.group_norm = GroupNorm(groups, channels, NORM_EPS)
 
     def forward(self, x: Tensor) -> Tensor:  # type: ignore[override]
         tokens = to_tokens(self.group_norm(x))

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 MATRIX_PRODUCT_POSITIONS = 256  # measured: the products win up to 16x16, and lose from 32x32
+CHANNELS_LAST_NORM_POSITIONS = 4096
 MAX_PERIOD = 10_000  # of the sinusoids: Vaswani et al., "Attention is all you need" (2017)
 
 
@@ -39,6 +40,19 @@ def sinusoid(positions: Tensor, channels: int) -> Tensor:
     )
     angles = positions.float()[..., None] * exponents.exp()
     return torch.cat([angles.cos(), angles.sin()], dim=-1)
+
+
+class GroupNorm(nn.GroupNorm):
+    """PyTorch's, accurate for maps of any size.
+
+    On the CPU its channels-last kernel adds a whole map up in one float32: measured, the relative error is
+    1e-6 at 128x128 and 4e-5 at 512x512 (the other layout's: 6e-8). Large maps take the other one.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.device.type == "cpu" and x.shape[2] * x.shape[3] > CHANNELS_LAST_NORM_POSITIONS:
+            return fast_layout(super().forward(x.contiguous()))
+        return super().forward(x)
 
 
 class Convolution(nn.Conv2d):
@@ -83,10 +97,10 @@ class ResnetBlock(nn.Module):
 
     def __init__(self, inputs: int, outputs: int, *, groups: int, eps: float, time: int = 0) -> None:
         super().__init__()
-        self.norm1 = nn.GroupNorm(groups, inputs, eps)
+        self.norm1 = GroupNorm(groups, inputs, eps)
         self.conv1 = Convolution(inputs, outputs)
         self.time_emb_proj = nn.Linear(time, outputs) if time else None
-        self.norm2 = nn.GroupNorm(groups, outputs, eps)
+        self.norm2 = GroupNorm(groups, outputs, eps)
         self.conv2 = Convolution(outputs, outputs)
         self.conv_shortcut = nn.Conv2d(inputs, outputs, 1) if inputs != outputs else None
 

@@ -16,6 +16,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from latentcodec.nn.diffusion_layers import GroupNorm
+
 TRANSFORMER_NORM_EPS = 1e-6  # of the group norm at the entrance; the layer norms have PyTorch's 1e-5
 FEED_FORWARD_EXPANSION = 4
 
@@ -80,7 +82,7 @@ class SpatialTransformer(nn.Module):
         upcast: bool = False,
     ) -> None:
         super().__init__()
-        self.norm = nn.GroupNorm(groups, channels, TRANSFORMER_NORM_EPS)
+        self.norm = GroupNorm(groups, channels, TRANSFORMER_NORM_EPS)
         self.proj_in = _projection(channels, linear)
         self.transformer_blocks = nn.ModuleList(
             _Block(channels, context, heads, cross_only, upcast) for _ in range(depth)

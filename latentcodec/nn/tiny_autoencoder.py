@@ -23,7 +23,7 @@ import torch
 from torch import Tensor, nn
 
 from latentcodec.errors import InvalidArgument
-from latentcodec.nn.diffusion_layers import fast_layout
+from latentcodec.nn.diffusion_layers import GroupNorm, fast_layout
 
 WIDTH = 64
 DOWNSCALE = 8
@@ -138,7 +138,7 @@ class _Block(nn.Module):
         wide = NORM_EXPANSION * WIDTH
         self.pool = nn.Sequential(
             nn.Conv2d(WIDTH, wide, 1, bias=False),
-            nn.GroupNorm(NORM_GROUPS, wide),
+            GroupNorm(NORM_GROUPS, wide),
             nn.ReLU(inplace=True),
             nn.Conv2d(wide, WIDTH, 1, bias=False),
         ) if norm else None  # fmt: skip
