@@ -69,7 +69,7 @@ def read_exif(image: Image.Image, name: str) -> bytes | None:
         elif isinstance(raw, Image.Exif):
             raw = raw.tobytes()
         raw = _JPEG_PREFIX.sub(b"", bytes(raw))
-    except (LatentCodecError, Warning):
+    except (LatentCodecError, MemoryError, Warning):
         raise
     except Exception as error:  # noqa: BLE001 - Pillow's EXIF parser raises almost anything on damaged data
         warnings.warn(

@@ -20,7 +20,7 @@ class Schedule:
 
     def factor(self, step: int) -> float:
         """What the peak learning rate is multiplied with at a step."""
-        factor = min(1.0, (step + 1) / self.warm_up)
+        factor = min(1.0, (step + 1) / max(self.warm_up, 1))
         if self.cooldown_start is not None:
             done = (step - self.cooldown_start) / max(self.cooldown_steps, 1)
             factor *= max(0.0, 1 - math.sqrt(min(1.0, max(0.0, done))) * 0.98)
