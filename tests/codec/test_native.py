@@ -91,7 +91,6 @@ def test_extreme_pictures_do_not_saturate(native: NativeCodec) -> None:
         assert psnr(pixels, native.synthesise(tile.latents, 4000)) > 15  # it is no photograph
 
 
-@pytest.mark.xfail(strict=True, reason="11 dB: docs/training.md, where it fails")
 def test_a_checkerboard_of_single_pixels(native: NativeCodec) -> None:
     squares = np.indices((64, 64)).sum(0) % 2 * 255
     pixels = np.repeat(squares.astype(np.uint8)[..., None], 3, 2)
