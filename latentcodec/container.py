@@ -1,11 +1,11 @@
 """The .lci file (docs/format.md): its chunks, their order, and the fields of all but the header (header.py).
 
-    File ─► pack ─► H  [V]  [C]  [X]  T T T ...  [e]  [x]  [g] ─► unpack ─► File    (if damaged: salvage.py)
+    File ─► pack ─► H [V] [C] [X] T T T ... [e] [x] [g] [d] ─► unpack ─► File    (if damaged: salvage.py)
 
     H  header: all that is needed before decoding          T     one tile: symbol digest, alpha, stream
     V  the autoencoder, where the header names none        e, x  EXIF and XMP
     C  colour profile                                      g     what the encoder was asked for, and achieved
-    X  index: the bytes of each tile's chunk
+    X  index: the bytes of each tile's chunk               d     clean-up of an autoencoder's latents
 
 This module moves bytes. It neither decodes streams nor decompresses what it carries: codec/ does.
 """
@@ -56,7 +56,7 @@ __all__ = [
     "write_chunks",
 ]
 
-_ORDER = "HVCXTexg"
+_ORDER = "HVCXTexgd"
 
 # Steps to one of each kind of goal; a kind's number is its place.
 _GOAL_UNITS = {"quality": 40, "size": 1, "bpp": 1000, "psnr": 100}
@@ -140,6 +140,7 @@ class File:
 
     tiles: in the order of `header.tile_grid()`; only salvage leaves some None.
     autoencoder: the payload of the V chunk, exactly if the model number is EXTERNAL_MODEL.
+    cleanup: the payload of the d chunk.
     """
 
     header: Header
@@ -149,6 +150,7 @@ class File:
     xmp: bytes | None = None
     goal: Goal | None = None
     autoencoder: bytes | None = None
+    cleanup: bytes | None = None
 
 
 def pack(file: File) -> bytes:
@@ -172,7 +174,7 @@ def pack(file: File) -> bytes:
     index = b"".join(write_varint(chunk_size(tile)) for tile in tiles) if len(tiles) > 1 else None
     goal = file.goal.pack() if file.goal else None
     before = _present(H=header.pack(), V=file.autoencoder, C=file.profile, X=index)
-    chunks = [*before, *tiles, *_present(e=file.exif, x=file.xmp, g=goal)]
+    chunks = [*before, *tiles, *_present(e=file.exif, x=file.xmp, g=goal, d=file.cleanup)]
     if len(chunks) > DEFAULT_LIMITS.max_chunks:
         raise InvalidArgument(
             f"file: {len(chunks)} chunks, readers accept {DEFAULT_LIMITS.max_chunks}; choose larger tiles"
@@ -254,7 +256,7 @@ def read_index(payload: bytes | None, tile_count: int) -> list[int]:
 
 
 def gather(header: Header, tiles: Sequence[Tile | None], found: dict[str, bytes]) -> File:
-    """The file of these parts; `found` has the payloads of the chunks V, C, e, x and g.
+    """The file of these parts; `found` has the payloads of the chunks V, C, e, x, g and d.
 
     Raises MalformedFile.
     """
@@ -264,7 +266,8 @@ def gather(header: Header, tiles: Sequence[Tile | None], found: dict[str, bytes]
             f"autoencoder: chunk 'V' is {state}, but the model number is {header.model_number}"
         )
     goal = Goal.unpack(found["g"]) if "g" in found else None
-    return File(header, tiles, found.get("C"), found.get("e"), found.get("x"), goal, found.get("V"))
+    sidecars = found.get("C"), found.get("e"), found.get("x")
+    return File(header, tiles, *sidecars, goal, found.get("V"), found.get("d"))
 
 
 def structure_bytes(data: bytes, limits: Limits = DEFAULT_LIMITS) -> int:

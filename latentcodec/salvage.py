@@ -103,7 +103,7 @@ class _Walk:
         check_known(chunk)
         if chunk.type == "T":
             self._place(Tile.unpack(chunk.payload, self.header.has_alpha))
-        elif chunk.type.isupper() or chunk.type in "exg":
+        elif chunk.type.isupper() or chunk.type in "exgd":
             if chunk.type in self.found or chunk.type == "H":
                 raise MalformedFile(f"chunk {chunk.type!r} is repeated")
             if chunk.type == "g":

@@ -16,6 +16,7 @@ from typing import Any
 import click
 
 from latentcodec.chunks import DEFAULT_LIMITS, Limits
+from latentcodec.cli.cleanup import cleanup_options, cleanup_settings
 from latentcodec.cli.files import LCI, PIPE, Done, Job, plan, read_source, run_jobs, write_target
 from latentcodec.cli.options import (
     Number,
@@ -27,6 +28,7 @@ from latentcodec.cli.options import (
     max_pixels_option,
     model_option,
     parse_size,
+    prior_option,
 )
 
 
@@ -55,6 +57,7 @@ from latentcodec.cli.options import (
     help="The smallest file whose picture has this PSNR, in dB.",
 )
 @model_option
+@prior_option
 @click.option(
     "--quantiser",
     type=click.Choice(["scalar", "palette"]),
@@ -69,6 +72,7 @@ from latentcodec.cli.options import (
     show_default=True,
     help="With an autoencoder: how long to look for better latents; each takes three times as long.",
 )
+@cleanup_options
 @device_option
 @click.option("--strip", is_flag=True, help="Leave EXIF and XMP out.")
 @max_pixels_option
@@ -81,8 +85,14 @@ def compress(
     target_bpp: float | None,
     min_psnr: float | None,
     model: str,
+    prior: str | None,
     quantiser: str,
     effort: int,
+    cleanup_unet: str | None,
+    cleanup_limit: float | None,
+    cleanup_preset: str | None,
+    cleanup_prompt: str | None,
+    cleanup_seed: int | None,
     device: str,
     strip: bool,
     max_pixels: int,
@@ -96,6 +106,7 @@ def compress(
     latentcodec compress --target-size 20KB photo.jpg photo.lci
     latentcodec compress album/ --out-dir small/
     latentcodec compress --model taef2 photo.jpg photo.lci
+    latentcodec compress --model sd15 --cleanup-unet sd15 photo.jpg photo.lci
     convert photo.cr3 ppm:- | latentcodec compress - - > photo.lci
 
     IN is any picture that Pillow reads, or - for standard input; OUT is a file (replaced if it is there), or
@@ -111,7 +122,14 @@ def compress(
     jobs = plan(paths, out_dir, PICTURE_EXTENSIONS, LCI)
     _refuse_picture_names(jobs, PICTURE_EXTENSIONS)
     limits = Limits(max_pixels=max_pixels)
-    codec = cache(lambda: load_codec(model, device, verbose, limits))
+    cleanup = cleanup_settings(
+        cleanup_unet,
+        cleanup_limit=cleanup_limit,
+        cleanup_preset=cleanup_preset,
+        cleanup_prompt=cleanup_prompt,
+        cleanup_seed=cleanup_seed,
+    )
+    codec = cache(lambda: load_codec(model, device, verbose, limits, prior, cleanup))
 
     def work(job: Job) -> Done:
         from latentcodec.picture_files import open_picture

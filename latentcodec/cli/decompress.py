@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import click
 
 from latentcodec.chunks import Limits
+from latentcodec.cli.cleanup import CommandWithStrength, cleanup_option
 from latentcodec.cli.console import say
 from latentcodec.cli.files import LCI, PIPE, Done, Job, plan, read_source, run_jobs, target_file, write_target
 from latentcodec.cli.options import (
@@ -24,6 +25,7 @@ from latentcodec.cli.options import (
     load_codec,
     max_pixels_option,
     model_option,
+    prior_option,
 )
 from latentcodec.errors import InvalidArgument
 from latentcodec.header import Header, read_header
@@ -37,7 +39,7 @@ _DEFAULT_FORMAT = "png"
 _NAMED = 12  # tiles, or damaged chunks, that a report names
 
 
-@click.command()
+@click.command(cls=CommandWithStrength)
 @file_arguments
 @click.option(
     "--format",
@@ -50,6 +52,8 @@ _NAMED = 12  # tiles, or damaged chunks, that a report names
     "--partial", is_flag=True, help="Decode what is left of a damaged file, and tell what is missing."
 )
 @model_option
+@prior_option
+@cleanup_option
 @max_pixels_option
 @device_option
 @file_options("IN.png (or what --format says)")
@@ -59,6 +63,9 @@ def decompress(
     format_: str | None,
     partial: bool,
     model: str,
+    prior: str | None,
+    cleanup: float,
+    cleanup_unet: str | None,
     max_pixels: int,
     device: str,
     verbose: bool,
@@ -69,6 +76,7 @@ def decompress(
     \b
     latentcodec decompress photo.lci photo.png
     latentcodec decompress small/ --out-dir pictures/ --format webp
+    latentcodec decompress --cleanup photo.lci photo.png
     latentcodec decompress - - --format ppm < photo.lci | display
 
     OUT's extension says what is written (png, jpg, webp, avif, tiff ...); it is replaced if it is there. IN
@@ -80,14 +88,15 @@ def decompress(
     jobs = plan(paths, out_dir, {LCI}, f".{format_ or _DEFAULT_FORMAT}")
     _check_format(jobs[0], format_, free=out_dir is None)
     limits = Limits(max_pixels=max_pixels)
-    codec = cache(lambda: load_codec(model, device, verbose, limits))
+    unet = {"cleanup_unet": cleanup_unet} if cleanup else {}
+    codec = cache(lambda: load_codec(model, device, verbose, limits, prior, unet))
 
     def work(job: Job) -> Done:
         data = read_source(job)
         header = read_header(data, limits)  # what is no file of ours is told before the model is loaded
         loaded = codec()
         begun = time.perf_counter()
-        picture, report = loaded.decode_picture(data, partial=partial)
+        picture, report = loaded.decode_picture(data, partial=partial, cleanup=cleanup)
         seconds = time.perf_counter() - begun
         _write(job, picture, format_)
         if report is not None:

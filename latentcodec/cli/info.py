@@ -15,7 +15,7 @@ from latentcodec.cli.console import explain, say_error, table_console
 from latentcodec.cli.files import PIPE, Job, read_source
 
 if TYPE_CHECKING:
-    from latentcodec.codec.info import Info
+    from latentcodec.codec.info import CleanupInfo, Info
 
 _CHANNELS = {1: "gray", 2: "gray and alpha", 3: "RGB", 4: "RGB and alpha"}
 _GOAL_UNITS = {"size": " bytes", "bpp": " bpp", "psnr": " dB", "quality": ""}
@@ -78,6 +78,8 @@ def _properties(name: str, each: Info) -> dict[str, str]:
         "tiles": f"{each.tiles} of {each.tile_size}x{each.tile_size}" if each.tile_size else "1",
         "metadata": ", ".join(label for label, there in metadata.items() if there) or "none",
     }
+    if each.cleanup is not None:
+        properties["clean-up"] = _cleanup(each.cleanup)
     if each.goal is not None:
         reached = "" if each.goal.psnr is None else f", reached {each.goal.psnr:.2f} dB"
         unit = _GOAL_UNITS.get(each.goal.kind, "")
@@ -92,6 +94,14 @@ def _model(each: Info) -> str:
     return (
         f"autoencoder {needs.name} ({needs.kind}, fingerprint {needs.fingerprint}), {needs.latents} channels "
         f"at 1/{needs.downscale}, {needs.quantiser} quantiser"
+    )
+
+
+def _cleanup(stored: CleanupInfo) -> str:
+    matched = "matched to the error" if stored.strength is None else f"at strength {stored.strength:g}"
+    return (
+        f"by the UNet {stored.unet} (fingerprint {stored.fingerprint}), {stored.steps} steps {matched}; "
+        f"tiles: {stored.full} full, {stored.weak} weak, {stored.off} off"
     )
 
 

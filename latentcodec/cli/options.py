@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -59,6 +59,13 @@ def model_option(command: Command) -> Command:
     return option(command)
 
 
+def prior_option(command: Command) -> Command:
+    """--prior"""
+    text = "With an autoencoder: a prior that `latentcodec train prior` fitted to it."
+    exists = click.Path(exists=True, dir_okay=False)
+    return click.option("--prior", type=exists, metavar="FILE", help=text)(command)
+
+
 def max_pixels_option(command: Command) -> Command:
     """--max-pixels"""
     text = (
@@ -110,15 +117,25 @@ def exclusive(**given: object) -> None:
         raise click.UsageError(f"{' and '.join(names)}: give one of them")
 
 
-def load_codec(model: str, device: str, verbose: bool, limits: Limits = DEFAULT_LIMITS) -> Codec:
-    """A loaded model. Raises Failure: without it, no file can be worked on."""
+def load_codec(
+    model: str,
+    device: str,
+    verbose: bool,
+    limits: Limits = DEFAULT_LIMITS,
+    prior: str | None = None,
+    cleanup: Mapping[str, Any] | None = None,
+) -> Codec:
+    """A loaded model; cleanup: Codec's arguments of that name.
+
+    Raises Failure: without it, no file can be worked on.
+    """
     import time
 
     begun = time.perf_counter()
     from latentcodec.codec.api import Codec
 
     try:
-        codec = Codec(model, device, limits=limits)
+        codec = Codec(model, device, limits=limits, prior=prior, **cleanup or {})
     except LatentCodecError as error:
         raise Failure(str(error)) from error
     if verbose:

@@ -1,6 +1,7 @@
-"""latentcodec train: run, resume, export, eval.
+"""latentcodec train: run, resume, export, eval, prior.
 
 PICTURES ─► run ─► RUN/ ─► resume ... ─► eval (figures for the card) ─► export ─► native-1.safetensors
+MODEL, PICTURES ─► prior ─► a prior for compress --model MODEL --prior FILE
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import click
 
 from latentcodec.cli.console import Failure, say, table_console
 from latentcodec.cli.options import Number, device_option, exclusive
+from latentcodec.cli.train_prior import prior
 from latentcodec.cli.training_progress import TrainingProgress, evaluation_progress
 
 if TYPE_CHECKING:
@@ -36,6 +38,7 @@ def train() -> None:
     latentcodec train run pictures/ --out my-run --minutes 600
     latentcodec train eval my-run kodak/
     latentcodec train export my-run
+    latentcodec train prior taef2 pictures/ --out taef2-prior.safetensors
     """
 
 
@@ -64,6 +67,9 @@ def _length_options(command: Command) -> Command:
     ):
         command = decorate(command)
     return command
+
+
+train.add_command(prior)
 
 
 @train.command(short_help="Train on a folder of pictures.")

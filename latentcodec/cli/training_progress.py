@@ -37,11 +37,19 @@ def duration(seconds: float) -> str:
     return f"{minutes // 60}:{minutes % 60:02}:{rest:02}"
 
 
-class TrainingProgress:
-    """Shows the rows of Run.train; a context manager."""
+def prior_line(row: dict[str, Any]) -> str:
+    """One row of fit_prior's progress as a line."""
+    remaining = row["remaining"]
+    left = "no end set" if remaining is None else f"{duration(remaining)} left"
+    gone = f"{row['rate']:.2f} steps/s, {duration(row['seconds'])} gone"
+    return f"step {row['step']}, {gone}, {left}, {row['bits']:.4f} bits a latent"
 
-    def __init__(self, *, quiet: bool) -> None:
-        self.quiet = quiet
+
+class TrainingProgress:
+    """Shows rows of a training, each as describe(row) says; a context manager."""
+
+    def __init__(self, *, quiet: bool, describe: Callable[[dict[str, Any]], str] = line) -> None:
+        self.quiet, self._describe = quiet, describe
         self._bar: Progress | None = None
         self._task: TaskID | None = None
 
@@ -71,9 +79,9 @@ class TrainingProgress:
         """Show a row."""
         if self._bar is not None and self._task is not None:
             end = None if row["remaining"] is None else row["seconds"] + row["remaining"]
-            self._bar.update(self._task, description=line(row), completed=row["seconds"], total=end)
+            self._bar.update(self._task, description=self._describe(row), completed=row["seconds"], total=end)
         elif not self.quiet:
-            say(line(row))
+            say(self._describe(row))
 
 
 @contextmanager

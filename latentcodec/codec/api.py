@@ -11,18 +11,18 @@ model decode with any Codec, as long as their model is there.
 from __future__ import annotations
 
 import math
-import numbers
-import os
+from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from PIL import Image
 
 from latentcodec.atomic import write_atomically
 from latentcodec.chunks import DEFAULT_LIMITS
+from latentcodec.codec.arguments import ImageLike, PathLike, as_picture, check_target, number
+from latentcodec.codec.cleanup_file import MATCHED, CleanupRequest, cleaner_for
+from latentcodec.codec.cleanup_unet import open_unet
 from latentcodec.codec.decoder import decode_file, decode_with, read
 from latentcodec.codec.encoder import BaseEncoder, PictureEncoder
 from latentcodec.codec.info import Info, info
@@ -30,21 +30,21 @@ from latentcodec.codec.latent import file_chunk
 from latentcodec.codec.latent_file import PALETTE, SCALAR, LatentEncoder, LatentReader, check_options
 from latentcodec.codec.models import codec_for, open_codec
 from latentcodec.codec.native import NativeCodec
+from latentcodec.codec.prior import open_prior
 from latentcodec.codec.targets import meet_bpp, meet_psnr, meet_size
 from latentcodec.container import Goal, Limits
-from latentcodec.errors import InvalidArgument, LimitExceeded
+from latentcodec.errors import InvalidArgument
 from latentcodec.header import EXTERNAL_MODEL
-from latentcodec.image import PICTURE_EXTENSIONS, Picture, from_array, from_pillow, to_pillow
+from latentcodec.image import Picture, to_pillow
 from latentcodec.nn.device import choose_device
 from latentcodec.nn.layers import MAX_LEVEL
 from latentcodec.picture_files import open_picture, save_picture
 from latentcodec.salvage import Report
 from latentcodec.weights.native import FILES, NATIVE_MODEL, shipped_weights
 
-ImageLike = Image.Image | NDArray[np.uint8]
-PathLike = str | os.PathLike[str]
 DEFAULT_QUALITY = 60.0
 NATIVE = "native"
+_GIVE = "give an autoencoder as the model"
 _UNITS = {"target_size": "bytes", "target_bpp": "bits per pixel", "min_psnr": "dB"}
 
 __all__ = ["Codec", "Info", "compress", "decode", "decompress", "encode", "info"]
@@ -54,15 +54,40 @@ class Codec:
     """A loaded model on a device; its methods are the module's functions."""
 
     def __init__(
-        self, model: PathLike = NATIVE, device: str = "auto", *, limits: Limits = DEFAULT_LIMITS
+        self,
+        model: PathLike = NATIVE,
+        device: str = "auto",
+        *,
+        limits: Limits = DEFAULT_LIMITS,
+        prior: PathLike | None = None,
+        cleanup_unet: PathLike | None = None,
+        cleanup_limit: float = 0.0,
+        cleanup_preset: str = MATCHED,
+        cleanup_prompt: Sequence[int] = (),
+        cleanup_seed: int = 0,
     ) -> None:
-        """model: "native", or a name or path of an autoencoder.
+        """model: "native", or a name or path of an autoencoder. prior: a file of `latentcodec train prior`.
 
+        cleanup_unet: a name or path of a diffusion model; with it, encode stores for autoencoders what a
+        clean-up at decode needs, and how much of it each tile bears that may lose cleanup_limit dB against
+        the plain decode. cleanup_preset: "matched" or "seed-2022". cleanup_prompt: up to 75 token ids of
+        generate.tokenizer.encode. cleanup_seed: below 2^32.
         Raises UnknownModel and InvalidArgument for names there are none of, InvalidWeights for damaged files.
         """
         self.model, self.device, self.limits = model, choose_device(device), limits
         self._latent = open_codec(model, self.device) if model != NATIVE else None
         self._read_with = self._latent
+        self._prior = None if prior is None else open_prior(prior, self.device)
+        self._cleanup: CleanupRequest | None = None
+        if cleanup_unet is not None:
+            self._cleanup = CleanupRequest(
+                unet=open_unet(cleanup_unet, self.device),
+                limit=number("cleanup_limit", cleanup_limit),
+                preset=cleanup_preset,
+                prompt=tuple(cleanup_prompt),
+                seed=cleanup_seed,
+            )
+        self._clean_with = self._cleanup.unet if self._cleanup else None
         if self._latent is None:
             _native(NATIVE_MODEL, self.device)  # loaded now, so that what is wrong is told now
 
@@ -94,9 +119,9 @@ class Codec:
         Raises InvalidArgument, TargetUnreachable (naming the reachable bound; also where even quality 100
         stays over 1 % under a size), UnsupportedImage, UnreadableImage, LimitExceeded (pixels or profile).
         """
-        quality = _number("quality", quality)
+        quality = number("quality", quality)
         targets = {"target_size": target_size, "target_bpp": target_bpp, "min_psnr": min_psnr}
-        given = {name: _number(name, value) for name, value in targets.items() if value is not None}
+        given = {name: number(name, value) for name, value in targets.items() if value is not None}
         if len(given) + (quality != DEFAULT_QUALITY) > 1:
             raise InvalidArgument(f"{', '.join(given)} and quality {quality:g}: ask for one of them")
         if not 0 <= quality <= 100:
@@ -107,7 +132,7 @@ class Codec:
         check_options(quantiser, effort)
         if quantiser == PALETTE and given:
             raise InvalidArgument(f"{', '.join(given)}: the palette has one rate; leave it out")
-        picture = _picture(image, self.limits.max_pixels)
+        picture = as_picture(image, self.limits.max_pixels)
         encoder = self._encoder(picture, strip, quantiser, effort)
         if not given:
             return encoder.encode(round(quality / 100 * MAX_LEVEL)).data
@@ -120,12 +145,27 @@ class Codec:
         else:
             size = math.floor(given["target_size"])
             met = meet_size(lambda level: encoder.attempt(level, measure=False), size)
-        return met.encoded.data
+        return encoder.finish(met)
 
     def _encoder(self, picture: Picture, strip: bool, quantiser: str, effort: int) -> BaseEncoder:
         if self._latent is not None:
             return LatentEncoder(
-                self._latent, picture, quantiser=quantiser, effort=effort, strip=strip, limits=self.limits
+                self._latent,
+                picture,
+                quantiser=quantiser,
+                effort=effort,
+                prior=self._prior,
+                cleanup=self._cleanup,
+                strip=strip,
+                limits=self.limits,
+            )
+        if self._prior is not None:
+            raise InvalidArgument(
+                f"prior {self._prior.hash.hex()}: the native model has its own; give the autoencoder as model"
+            )
+        if self._cleanup is not None:
+            raise InvalidArgument(
+                f"clean-up by {self._cleanup.unet.name}: the native model has none; {_GIVE}"
             )
         if (quantiser, effort) != (SCALAR, 0):
             raise InvalidArgument(
@@ -133,19 +173,23 @@ class Codec:
             )
         return PictureEncoder(self._native, picture, strip=strip, limits=self.limits)
 
-    def decode(self, data: bytes, *, partial: bool = False) -> Image.Image:
+    def decode(self, data: bytes, *, partial: bool = False, cleanup: float = 0.0) -> Image.Image:
         """Decompress to a Pillow image of mode L, LA, RGB or RGBA; its info has icc_profile, exif and xmp.
 
         With partial=True a damaged or truncated file gives what is left of it, and info["report"] (a
-        latentcodec.salvage.Report) says what is missing. Raises FormatError, ModelError, LimitExceeded.
+        latentcodec.salvage.Report) says what is missing. cleanup: the strength of an autoencoder file's
+        clean-up, 0 for none to 1 for all that the file stores; one that stores none takes the Codec's UNet,
+        with a CleanupWarning. Raises FormatError, ModelError, LimitExceeded, InvalidArgument.
         """
-        picture, report = self.decode_picture(data, partial=partial)
+        picture, report = self.decode_picture(data, partial=partial, cleanup=cleanup)
         image = to_pillow(picture)
         if report is not None:
             image.info["report"] = report
         return image
 
-    def decode_picture(self, data: bytes, *, partial: bool = False) -> tuple[Picture, Report | None]:
+    def decode_picture(
+        self, data: bytes, *, partial: bool = False, cleanup: float = 0.0
+    ) -> tuple[Picture, Report | None]:
         """Decompress to planes, profile, EXIF and XMP as stored; `decode` and `decompress` build on it.
 
         With partial=True also a Report of what is missing, else None. Raises as `decode` does.
@@ -154,12 +198,22 @@ class Codec:
             raise InvalidArgument(
                 f"the data to decode are bytes, not {type(data).__name__}: read the file first"
             )
+        strength = number("cleanup", cleanup)
+        if not 0 <= strength <= 1:
+            raise InvalidArgument(
+                f"cleanup {strength:g}: it goes from 0, none, to 1, all that the file stores"
+            )
         file, report = read(bytes(data), self.limits, partial)
         if file.header.model_number == EXTERNAL_MODEL:
             chunk = file_chunk(file)
             # Kept: the next file is likely to need the same.
             self._read_with = codec_for(chunk, self.device, self._read_with)
-            return decode_with(LatentReader(self._read_with, file.header, chunk), file, self.limits, report)
+            cleaner = cleaner_for(file, self._read_with, strength, self._cleanup, self._clean_with)
+            self._clean_with = cleaner.unet if cleaner else self._clean_with
+            reader = LatentReader(self._read_with, file.header, chunk, self._prior, cleaner)
+            return decode_with(reader, file, self.limits, report)
+        if strength:
+            raise InvalidArgument("cleanup: the file is of the native model, which has none; leave it out")
         if file.header.model_number not in FILES:
             shipped_weights(file.header.model_number)  # raises, naming what is needed
         return decode_file(_native(file.header.model_number, self.device), file, self.limits, report)
@@ -181,7 +235,7 @@ class Codec:
 
         Raises as `encode` does, OSError, and InvalidArgument where dst is src or is named as a picture.
         """
-        _check_target(src, dst)
+        check_target(src, dst)
         data = self.encode(
             open_picture(src, max_pixels=self.limits.max_pixels),
             quality=quality,
@@ -195,13 +249,15 @@ class Codec:
         write_atomically(dst, data)
         return len(data)
 
-    def decompress(self, src: PathLike, dst: PathLike, *, partial: bool = False) -> Report | None:
+    def decompress(
+        self, src: PathLike, dst: PathLike, *, partial: bool = False, cleanup: float = 0.0
+    ) -> Report | None:
         """Decompress an .lci file to a picture file of dst's extension, replacing it atomically.
 
         Returns with partial=True the Report of what is missing, else None. Raises as `decode` does, and
         OSError, InvalidArgument (unknown extension), UnsupportedImage (what the format cannot hold).
         """
-        picture, report = self.decode_picture(Path(src).read_bytes(), partial=partial)
+        picture, report = self.decode_picture(Path(src).read_bytes(), partial=partial, cleanup=cleanup)
         save_picture(picture, dst)
         return report
 
@@ -209,41 +265,6 @@ class Codec:
 @lru_cache(maxsize=2)
 def _native(number: int, device: torch.device) -> NativeCodec:
     return NativeCodec(shipped_weights(number), device)
-
-
-def _picture(image: ImageLike | Picture, max_pixels: int) -> Picture:
-    """The image as a Picture of at most `max_pixels`, which is what a decoder with these limits takes."""
-    if isinstance(image, Image.Image):
-        return from_pillow(image, max_pixels=max_pixels)
-    picture = image if isinstance(image, Picture) else from_array(image)
-    if (pixels := picture.width * picture.height) > max_pixels:
-        raise LimitExceeded(
-            f"the picture is {picture.width}x{picture.height} = {pixels} pixels, the limit is {max_pixels}: "
-            "raise max_pixels here and where it is decoded (Codec(limits=Limits(max_pixels=...)))"
-        )
-    return picture
-
-
-def _number(name: str, value: object) -> float:
-    """An argument as a float. Raises InvalidArgument for what is no real number; a bool is none."""
-    if isinstance(value, bool) or not isinstance(value, numbers.Real):
-        raise InvalidArgument(f"{name} {value!r}: it must be a number, this is a {type(value).__name__}")
-    try:
-        return float(value)
-    except OverflowError as error:
-        raise InvalidArgument(f"{name}: it is beyond all floats; give a smaller number") from error
-
-
-def _check_target(src: PathLike, dst: PathLike) -> None:
-    """Raise InvalidArgument where compressing to dst would surely be a mistake."""
-    target = Path(dst)
-    if os.path.realpath(src) == os.path.realpath(dst):
-        raise InvalidArgument(f"{target}: it would be written over the picture itself: name another file")
-    if target.suffix.lower() in PICTURE_EXTENSIONS:
-        raise InvalidArgument(
-            f"{target}: compress writes .lci files, not {target.suffix}: "
-            f"name it {target.with_suffix('.lci')}, or use decompress"
-        )
 
 
 def encode(
@@ -258,9 +279,15 @@ def encode(
     strip: bool = False,
     quantiser: str = SCALAR,
     effort: int = 0,
+    cleanup_unet: PathLike | None = None,
+    cleanup_limit: float = 0.0,
+    cleanup_preset: str = MATCHED,
 ) -> bytes:
-    """Compress a picture: see Codec.encode."""
-    return Codec(model, device).encode(
+    """Compress a picture: see Codec.encode; for the clean-up see Codec."""
+    codec = Codec(
+        model, device, cleanup_unet=cleanup_unet, cleanup_limit=cleanup_limit, cleanup_preset=cleanup_preset
+    )
+    return codec.encode(
         image,
         quality=quality,
         target_size=target_size,
@@ -273,10 +300,16 @@ def encode(
 
 
 def decode(
-    data: bytes, *, model: PathLike = NATIVE, device: str = "auto", partial: bool = False
+    data: bytes,
+    *,
+    model: PathLike = NATIVE,
+    device: str = "auto",
+    partial: bool = False,
+    cleanup: float = 0.0,
+    cleanup_unet: PathLike | None = None,
 ) -> Image.Image:
-    """Decompress to a Pillow image: see Codec.decode. model: an autoencoder that is not installed."""
-    return Codec(model, device).decode(data, partial=partial)
+    """Decompress to a Pillow image: see Codec.decode. model, cleanup_unet: ones that are not installed."""
+    return Codec(model, device, cleanup_unet=cleanup_unet).decode(data, partial=partial, cleanup=cleanup)
 
 
 def compress(
@@ -292,9 +325,15 @@ def compress(
     strip: bool = False,
     quantiser: str = SCALAR,
     effort: int = 0,
+    cleanup_unet: PathLike | None = None,
+    cleanup_limit: float = 0.0,
+    cleanup_preset: str = MATCHED,
 ) -> int:
-    """Compress a picture file: see Codec.compress."""
-    return Codec(model, device).compress(
+    """Compress a picture file: see Codec.compress; for the clean-up see Codec."""
+    codec = Codec(
+        model, device, cleanup_unet=cleanup_unet, cleanup_limit=cleanup_limit, cleanup_preset=cleanup_preset
+    )
+    return codec.compress(
         src,
         dst,
         quality=quality,
@@ -314,6 +353,9 @@ def decompress(
     model: PathLike = NATIVE,
     device: str = "auto",
     partial: bool = False,
+    cleanup: float = 0.0,
+    cleanup_unet: PathLike | None = None,
 ) -> Report | None:
     """Decompress an .lci file: see Codec.decompress and decode."""
-    return Codec(model, device).decompress(src, dst, partial=partial)
+    codec = Codec(model, device, cleanup_unet=cleanup_unet)
+    return codec.decompress(src, dst, partial=partial, cleanup=cleanup)

@@ -17,13 +17,14 @@ __all__ = ["FINGERPRINT_BYTES", "KINDS", "AutoencoderChunk", "ScalarQuantiser"]
 # The number of a kind is its place; it stands in files. 0 is for configurations that the caller gave.
 KINDS = ("other", "taesd", "taesdxl", "taesd3", "taef1", "taef2", "kl-sd", "kl-sdxl", "kl-x4")
 FINGERPRINT_BYTES = 8
+PRIOR_HASH_BYTES = 8
 MAX_NAME_BYTES = 64
 # 4 to 32 pixels: 32 is the grain of tiles, and with 4 no sum of the adaptive coder reaches 2^63.
 MIN_DOWNSCALE_BITS, MAX_DOWNSCALE_BITS = 2, 5
 MAX_TILE_VALUES = 1 << 23  # bounds a decoder's memory
 
-SCALAR, PALETTE = 0, 1
-QUANTISERS = ("scalar", "palette")
+SCALAR, PALETTE, PRIOR = 0, 1, 2
+QUANTISERS = ("scalar", "palette", "prior")
 
 # Steps: eight an octave, 256 times 2^(i/8).
 _MANTISSAS = (256, 279, 304, 332, 362, 395, 431, 470)
@@ -75,7 +76,8 @@ class AutoencoderChunk:
 
     kind: one of KINDS. latents: channels. downscale_bits: log2 of the pixels a latent position covers, along
     a side. fingerprint: the first 8 bytes of the SHA-256 over the weights. name: what the encoder's user
-    called it. scalar: the quantiser; None where it is the palette.
+    called it. scalar: the quantiser; None where it is the palette. prior: the hash of the fitted prior that
+    codes the latents (prior_file.py), empty where the adaptive coder does.
     """
 
     kind: str
@@ -84,6 +86,7 @@ class AutoencoderChunk:
     fingerprint: bytes
     name: str
     scalar: ScalarQuantiser | None
+    prior: bytes = b""
 
     @property
     def downscale(self) -> int:
@@ -93,7 +96,7 @@ class AutoencoderChunk:
     @property
     def quantiser(self) -> str:
         """Its name."""
-        return QUANTISERS[PALETTE if self.scalar is None else SCALAR]
+        return QUANTISERS[PALETTE if self.scalar is None else PRIOR if self.prior else SCALAR]
 
     def describe(self) -> str:
         """For messages: name, kind and fingerprint."""
@@ -103,7 +106,8 @@ class AutoencoderChunk:
         """The payload of the V chunk."""
         name = self.name.encode()[:MAX_NAME_BYTES].decode(errors="ignore").encode()
         head = bytes([KINDS.index(self.kind)]) + write_varint(self.latents) + bytes([self.downscale_bits])
-        tail = bytes([PALETTE]) if self.scalar is None else bytes([SCALAR]) + self.scalar.pack()
+        tail = bytes([QUANTISERS.index(self.quantiser)])
+        tail += b"" if self.scalar is None else self.scalar.pack() + self.prior
         return head + self.fingerprint + write_varint(len(name)) + name + tail
 
     @classmethod
@@ -135,11 +139,14 @@ class AutoencoderChunk:
         if not name.isprintable():
             raise MalformedFile("autoencoder: the name holds control characters")
         quantiser = fields.take(1, "quantiser")[0]
-        if quantiser not in (SCALAR, PALETTE):
-            raise MalformedFile(f"autoencoder: quantiser {quantiser} is neither {SCALAR} nor {PALETTE}")
-        scalar = ScalarQuantiser.unpack(fields, latents) if quantiser == SCALAR else None
+        if quantiser >= len(QUANTISERS):
+            raise MalformedFile(f"autoencoder: quantiser {quantiser} is outside 0..{len(QUANTISERS) - 1}")
+        scalar = ScalarQuantiser.unpack(fields, latents) if quantiser != PALETTE else None
+        prior = fields.take(PRIOR_HASH_BYTES, "prior's hash") if quantiser == PRIOR else b""
+        if prior and scalar is not None and any(scalar.offsets):
+            raise MalformedFile("autoencoder: with a prior all offsets are 0")
         fields.finish()
-        return cls(KINDS[kind], latents, bits, fingerprint, name, scalar)
+        return cls(KINDS[kind], latents, bits, fingerprint, name, scalar, prior)
 
     def check_tile(self, height: int, width: int) -> None:
         """Raise LimitExceeded where a tile of height x width latents has more values than are allowed."""

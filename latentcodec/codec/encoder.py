@@ -54,7 +54,13 @@ class BaseEncoder(ABC):
 
     def encode(self, level: int) -> Encoded:
         """Encode at a quality level of 0 to 4000."""
-        return self._encode(level)[0]
+        encoded = self._encode(level)[0]
+        file = self.complete(encoded.file)
+        return encoded if file is encoded.file else Encoded(file, pack(file))
+
+    def complete(self, file: File) -> File:
+        """The file that was chosen, with what only that one needs; it stays of as many bytes."""
+        return file
 
     @abstractmethod
     def _encode(self, level: int) -> tuple[Encoded, Tensor]:
@@ -91,9 +97,9 @@ class BaseEncoder(ABC):
             count += 3 * squares.size
         return float("inf") if total == 0 else float(10 * np.log10(255**2 * count / total))
 
-    def finish(self, attempt: Attempt, goal: Goal) -> bytes:
-        """The bytes of an attempt, with what was asked for and achieved."""
-        return pack(replace(attempt.encoded.file, goal=goal))
+    def finish(self, attempt: Attempt, goal: Goal | None = None) -> bytes:
+        """The bytes of the attempt that was chosen; goal: what was asked for and achieved, to be stored."""
+        return pack(replace(self.complete(attempt.encoded.file), goal=goal))
 
 
 class PictureEncoder(BaseEncoder):

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from latentcodec.chunks import DEFAULT_LIMITS
 from latentcodec.codec.autoencoder_chunk import AutoencoderChunk
+from latentcodec.codec.cleanup_chunk import AMOUNTS, CleanupChunk
 from latentcodec.container import File, Goal, Limits, structure_bytes, unpack
 
 
@@ -27,10 +28,31 @@ class AutoencoderInfo:
 
 
 @dataclass(frozen=True)
+class CleanupInfo:
+    """The clean-up that a file stores.
+
+    unet, fingerprint: which UNet; 16 hexadecimal digits. steps, strength, eta, seed: see
+    diffusion.cleanup.Cleanup; strength is None where the noise level is matched. prompt: its tokens. off,
+    weak, full: how many tiles bear so much.
+    """
+
+    unet: str
+    fingerprint: str
+    steps: int
+    strength: float | None
+    eta: float
+    seed: int
+    prompt: int
+    off: int
+    weak: int
+    full: int
+
+
+@dataclass(frozen=True)
 class Info:
     """A file's properties. Sizes in bytes; `bpp` is the file's bits over its pixels.
 
-    autoencoder: None for the native model.
+    autoencoder: None for the native model. cleanup: None where the file stores none.
     """
 
     width: int
@@ -51,6 +73,7 @@ class Info:
     xmp: bool
     goal: Goal | None
     autoencoder: AutoencoderInfo | None = None
+    cleanup: CleanupInfo | None = None
 
 
 def info(
@@ -79,6 +102,7 @@ def info(
         xmp=file.xmp is not None,
         goal=file.goal,
         autoencoder=_autoencoder(file),
+        cleanup=_cleanup(file),
     )
 
 
@@ -88,4 +112,18 @@ def _autoencoder(file: File) -> AutoencoderInfo | None:
     chunk = AutoencoderChunk.unpack(file.autoencoder)
     return AutoencoderInfo(
         chunk.name, chunk.kind, chunk.fingerprint.hex(), chunk.latents, chunk.downscale, chunk.quantiser
+    )
+
+
+def _cleanup(file: File) -> CleanupInfo | None:
+    chunk = None if file.cleanup is None else CleanupChunk.unpack(file.cleanup)
+    if chunk is None:
+        return None
+    return CleanupInfo(
+        chunk.name,
+        chunk.fingerprint.hex(),
+        *chunk.steps.as_floats(),
+        chunk.seed,
+        len(chunk.prompt),
+        *map(chunk.amounts.count, range(len(AMOUNTS))),
     )

@@ -36,7 +36,7 @@ from latentcodec.container import File, Header
 from latentcodec.errors import ChecksumMismatch, InvalidArgument, MalformedFile, WeightsMismatch
 from latentcodec.header import EXTERNAL_MODEL
 from latentcodec.nn.device import full_precision
-from latentcodec.rans import Decoder, Encoder
+from latentcodec.rans import Decoder, Encoder, Tables
 from latentcodec.weights.load import LoadedAutoencoder
 
 NO_NETWORKS = bytes(4)  # the networks hash of the palette, whose symbols depend on nothing
@@ -97,7 +97,9 @@ class LatentCodec:
         )
 
     def networks_hash(self, chunk: AutoencoderChunk) -> bytes:
-        """The header's networks hash: that of the tables, where they are used."""
+        """The header's networks hash: that of the prior or of the tables, where they are used."""
+        if chunk.prior:
+            return chunk.prior[:4]
         return NO_NETWORKS if chunk.scalar is None else self.tables.hash
 
     def check(self, header: Header, chunk: AutoencoderChunk) -> None:
@@ -151,8 +153,12 @@ class LatentCodec:
         header: Header,
         chunk: AutoencoderChunk,
         missing: Collection[int] = (),
+        change: npt.NDArray[np.float32] | None = None,
     ) -> Pixels:
-        """Pixels (height, width, 3) of a plane of values (channels, h, w); `missing`: tiles without any."""
+        """Pixels (height, width, 3) of a plane of values (channels, h, w).
+
+        missing: tiles without any. change: what is added to the latents, (channels, h, w).
+        """
         values = plane.numpy()
         scale = self.downscale
         height, width = values.shape[1:]
@@ -167,6 +173,8 @@ class LatentCodec:
             if not present[slice(*rows), slice(*columns)].any():
                 return np.full(((y1 - y0) * scale, (x1 - x0) * scale, 3), _GRAY, np.float32)
             latents = torch.from_numpy(dequantise(chunk, values[:, y0:y1, x0:x1])).float()
+            if change is not None:
+                latents = latents + torch.from_numpy(np.ascontiguousarray(change[:, y0:y1, x0:x1]))
             with full_precision(self.device):
                 picture = self.synthesise(latents[None].to(self.device))
             shown: npt.NDArray[np.float32] = picture.permute(1, 2, 0).cpu().numpy()
@@ -211,15 +219,7 @@ class LatentCodec:
 
     @cached_property
     def _costs(self) -> Floats:
-        """Bits (rows, 2 reach + 1) of the symbols from -reach to reach; about right for escapes."""
-        tables = self.tables.tables
-        reach = int(max(tables.offset.max(), (tables.size - 2 - tables.offset).max())) + 1
-        bits = np.full((len(tables.size), 2 * reach + 1), 0.0)
-        for row, (size, offset) in enumerate(zip(tables.size, tables.offset, strict=True)):
-            own = 16 - np.log2(np.diff(tables.cumulative[row])[:size])
-            bits[row] = own[-1] + 8
-            bits[row, reach - offset : reach - offset + size - 1] = own[:-1]
-        return bits
+        return row_costs(self.tables.tables)
 
     def decode_tile(
         self,
@@ -261,7 +261,20 @@ class LatentCodec:
 
 def dequantise(chunk: AutoencoderChunk, values: npt.NDArray[np.integer]) -> Floats:
     """Latents of values, both (channels, h, w)."""
-    return palette.to_latents(values) if chunk.scalar is None else scalar.dequantise(chunk.scalar, values)
+    if chunk.scalar is None:
+        return palette.to_latents(values)
+    return scalar.dequantise(chunk.scalar, values, sixteenths=bool(chunk.prior))
+
+
+def row_costs(tables: Tables) -> Floats:
+    """Bits (rows, 2 reach + 1) of the symbols from -reach to reach; about right for escapes."""
+    reach = int(max(tables.offset.max(), (tables.size - 2 - tables.offset).max())) + 1
+    bits = np.full((len(tables.size), 2 * reach + 1), 0.0)
+    for row, (size, offset) in enumerate(zip(tables.size, tables.offset, strict=True)):
+        own = 16 - np.log2(np.diff(tables.cumulative[row])[:size])
+        bits[row] = own[-1] + 8
+        bits[row, reach - offset : reach - offset + size - 1] = own[:-1]
+    return bits
 
 
 def to_tensor(pixels: Pixels, device: torch.device) -> Tensor:

@@ -21,10 +21,16 @@ def steps(quantiser: ScalarQuantiser) -> Floats:
     return found
 
 
-def dequantise(quantiser: ScalarQuantiser, values: npt.NDArray[np.integer]) -> Floats:
-    """Latents (channels, h, w) of values of the same shape: exact, since the products are below 2^53."""
-    eighths = (values.astype(np.int64) << OFFSET_BITS) + np.array(quantiser.offsets)[:, None, None]
-    found: Floats = eighths * steps(quantiser) / (1 << OFFSET_BITS)
+def dequantise(
+    quantiser: ScalarQuantiser, values: npt.NDArray[np.integer], *, sixteenths: bool = False
+) -> Floats:
+    """Latents (channels, h, w) of values of the same shape: exact, since the products are below 2^53.
+
+    sixteenths: values count these, not steps, as a prior's do.
+    """
+    shift = OFFSET_BITS + 1 if sixteenths else OFFSET_BITS
+    scaled = values.astype(np.int64) << (0 if sixteenths else OFFSET_BITS)
+    found: Floats = (scaled + np.array(quantiser.offsets)[:, None, None]) * steps(quantiser) / (1 << shift)
     return found
 
 

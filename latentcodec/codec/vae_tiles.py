@@ -57,6 +57,17 @@ def blended(
         yield top * scale, band[:kept]
 
 
+def cores(width: int, height: int) -> list[Box]:
+    """The cores of a plane, in the order in which `blended` runs their pieces."""
+    if width * height <= WHOLE:
+        return [(0, 0, width, height)]
+    return [
+        (x, y, min(x + CORE, width), min(y + CORE, height))
+        for y in range(0, height, CORE)
+        for x in range(0, width, CORE)
+    ]
+
+
 def _weights(start: int, low: int, high: int, size: int, scale: int) -> Floats:
     """What the piece with its core at `start` counts from position `low` to `high`, `scale` samples each."""
     place = (np.arange(low * scale, high * scale) + 0.5) / scale

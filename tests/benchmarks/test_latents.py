@@ -6,12 +6,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from click.testing import CliRunner
 from PIL import Image
 
 from benchmarks import latents
+from latentcodec.codec.models import open_codec
+from latentcodec.codec.prior_file import write_prior
 from tests.benchmarks.conftest import make_picture
 from tests.toy_autoencoder import save_pair
+from tests.toy_prior import toy_prior
 
 
 def test_static_bytes_by_hand() -> None:
@@ -36,3 +40,17 @@ def test_the_command_tells_and_goes_on(tmp_path: Path, monkeypatch: pytest.Monke
     again = CliRunner().invoke(latents.main, arguments)
     assert again.stdout == first.stdout
     assert "done" not in again.stderr
+
+
+def test_a_prior_is_measured_beside_the_adaptive_coder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(latents, "QUALITIES", (30.0, 60.0))
+    Image.fromarray(make_picture(64, 64)).save(tmp_path / "a.png")
+    model, prior = save_pair(tmp_path / "toy", 1), tmp_path / "prior.safetensors"
+    write_prior(toy_prior(open_codec(model, torch.device("cpu"))), prior)
+    arguments = [str(tmp_path / "a.png"), "--model", str(model), "--device", "cpu", "--prior", str(prior)]
+    done = CliRunner().invoke(latents.main, arguments)
+    assert done.exit_code == 0, done.output
+    assert "prior against the adaptive coder" in done.stdout
+    assert "delta rate of its files at equal PSNR" in done.stdout

@@ -29,7 +29,11 @@ def chunks(draw: st.DrawFn) -> AutoencoderChunk:
     )
     name = draw(st.text(st.characters(categories=("L", "N")), max_size=20))
     kind, quantiser = draw(st.sampled_from(KINDS)), draw(st.sampled_from([steps, None]))
-    return AutoencoderChunk(kind, latents, bits, draw(st.binary(min_size=8, max_size=8)), name, quantiser)
+    prior = b""
+    if quantiser is not None and draw(st.booleans()):
+        quantiser, prior = replace(steps, offsets=(0,) * latents), draw(st.binary(min_size=8, max_size=8))
+    fingerprint = draw(st.binary(min_size=8, max_size=8))
+    return AutoencoderChunk(kind, latents, bits, fingerprint, name, quantiser, prior)
 
 
 @settings(deadline=None)
@@ -60,7 +64,8 @@ def test_known_bytes() -> None:
         (11, 65, "name of 65"),
         (12, 0xFF, "UTF-8"),
         (12, 0x1B, "control"),
-        (17, 2, "quantiser 2"),
+        (17, 2, "all offsets are 0|prior's hash"),
+        (17, 3, "quantiser 3"),
         (18, 160, "base step 160"),
         (19, 0x10, "offset is -8"),
     ],

@@ -1,0 +1,107 @@
+"""latentcodec train prior: an entropy model for an autoencoder that stays as it is.
+
+MODEL, PICTURES ─► latents of crops ─► fit ─► FILE ─► compress --model MODEL --prior FILE
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from latentcodec.cli.console import say
+from latentcodec.cli.options import Number, device_option, exclusive
+from latentcodec.cli.training_progress import TrainingProgress, prior_line
+
+_MINUTES = 15.0
+
+
+@click.command(short_help="Fit an entropy model to an autoencoder's latents.")
+@click.argument("model")
+@click.argument("pictures", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.option(
+    "--out",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="The prior, a .safetensors file.  [default: in the store, where decoders find it by themselves]",
+)
+@click.option("--minutes", type=Number(0, min_open=True), metavar="N", help="[default: 15]")
+@click.option("--steps", type=click.IntRange(1), metavar="N", help="Instead of --minutes.")
+@click.option(
+    "--crops",
+    type=click.IntRange(1),
+    default=400,
+    show_default=True,
+    metavar="N",
+    help="Crops to fit it to; encoding them takes at most a quarter of --minutes.",
+)
+@click.option("--seed", type=click.IntRange(0, 2**31 - 1), default=1, show_default=True, metavar="N")
+@device_option
+@click.option("--threads", type=click.IntRange(0), metavar="N", help="CPU threads; 0 leaves it to PyTorch.")
+@click.option("-Q", "--quiet", is_flag=True, help="Tell errors and warnings only.")
+def prior(
+    model: str,
+    pictures: Path,
+    out: Path | None,
+    minutes: float | None,
+    steps: int | None,
+    crops: int,
+    seed: int,
+    device: str,
+    threads: int | None,
+    quiet: bool,
+) -> None:
+    """Fit a small integer entropy model to the latents of the autoencoder MODEL of the pictures in PICTURES.
+
+    \b
+    latentcodec train prior taef2 pictures/ --out taef2-prior.safetensors
+    latentcodec compress --model taef2 --prior taef2-prior.safetensors photo.png photo.lci
+
+    5 % of the pictures, chosen by their names, are held out. Ctrl-C ends it early; what is there is written.
+    Whoever decodes a file that was made with a prior needs the prior.
+    """
+    exclusive(minutes=minutes, steps=steps)
+    import torch
+
+    from latentcodec.codec.models import open_codec
+    from latentcodec.codec.prior_file import stored_path, write_prior
+    from latentcodec.nn.device import choose_device
+    from latentcodec.training.card import describe_pictures
+    from latentcodec.training.data import find_pictures, is_held_out
+    from latentcodec.training.prior import fit_prior, prior_config
+    from latentcodec.training.prior_data import gather_latents
+    from latentcodec.training.prior_export import prior_weights
+    from latentcodec.training.stopping import noted_signals
+
+    if threads:
+        torch.set_num_threads(threads)
+    codec = open_codec(model, choose_device(device))
+    prior_config(codec.latents)  # raises now, before the work
+    paths = find_pictures(pictures)
+    seconds = None if steps else 60 * (minutes or _MINUTES)
+    with noted_signals() as noted, TrainingProgress(quiet=quiet, describe=prior_line) as progress:
+        usable = [path for path in paths if not is_held_out(path)]
+        if not quiet:
+            say(f"{codec.identity.name}: encoding up to {crops} crops of {len(usable)} pictures")
+        share = None if seconds is None else seconds / 4
+        data = gather_latents(codec, usable, seed, crops, share, lambda: bool(noted))
+        fitted, taken = fit_prior(
+            data,
+            seed=seed,
+            steps=steps,
+            seconds=None if seconds is None else 0.75 * seconds,
+            device=codec.device,
+            stopped=lambda: bool(noted),
+            progress=progress.show,
+        )
+    card = {"pictures": describe_pictures(pictures, paths), "crops": len(data.latents), "steps": taken}
+    weights = prior_weights(codec, fitted, data, card)
+    path = out or stored_path(weights.hash)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_prior(weights, path)
+    click.echo(
+        f"{click.format_filename(path)}: step {taken}, {path.stat().st_size} bytes, "
+        f"prior {weights.hash.hex()} of {codec.identity.name}"
+    )
+    if noted:
+        raise click.exceptions.Exit(128 + noted[0])

@@ -1,0 +1,164 @@
+"""The UNet of a clean-up: opened for an encoder, found for a file that names one, told the prompt.
+
+name or path ─► weights.load ─► CleanupUNet ─► denoiser of a piece
+d chunk ─► the one in use? ─► of that name in the store? ─► any other in the store of that fingerprint?
+                                                          └─► UnknownModel, WeightsMismatch
+prompt's ids ─► start, ids, end, padding ─► text encoder of the same model, then let go ─► context
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from latentcodec.codec.cleanup_chunk import FINGERPRINT_BYTES, PREDICTIONS, CleanupChunk
+from latentcodec.codec.latent import LatentCodec
+from latentcodec.diffusion.prediction import Denoiser, denoiser_of
+from latentcodec.diffusion.schedule import NoiseSchedule
+from latentcodec.errors import InvalidArgument, LatentCodecError, UnknownModel, WeightsMismatch
+from latentcodec.nn.device import full_precision
+from latentcodec.nn.text_encoder import TextEncoderConfig, TextFeatures
+from latentcodec.nn.unet import UNet, size_embedding
+from latentcodec.weights.detected import UNET
+from latentcodec.weights.fingerprint import fingerprint
+from latentcodec.weights.load import load_text_encoder, load_unet
+from latentcodec.weights.store import list_models, resolve
+
+_WAY_OUT = "add it with 'latentcodec models add PATH --name NAME', name its files with --cleanup-unet"
+
+Prompt = tuple[int, ...]
+"""Token ids of CLIP's vocabulary, without start and end; () is the empty prompt."""
+
+
+@dataclass(frozen=True)
+class _Condition:
+    """What a text says to a UNet: context (1, S, context); pooled (1, P) where it has an added embedding."""
+
+    context: Tensor
+    pooled: Tensor | None = None
+
+
+@dataclass
+class CleanupUNet:
+    """A UNet on its device. model: where it came from, which is where its text encoder is looked for."""
+
+    model: str | os.PathLike[str]
+    module: UNet
+    name: str
+    prediction: str
+    fingerprint: bytes
+    device: torch.device
+    schedule: NoiseSchedule = field(default_factory=NoiseSchedule)
+    _conditions: dict[Prompt, _Condition] = field(default_factory=dict)
+
+    def check(self, codec: LatentCodec) -> None:
+        """Raise InvalidArgument where the UNet does not work on an autoencoder's latents."""
+        config = self.module.config
+        if (config.inputs, config.outputs) != (codec.latents, codec.latents):
+            raise InvalidArgument(
+                f"clean-up: the UNet {self.name} takes {config.inputs} channels and gives {config.outputs}, "
+                f"the latents of {codec.identity.name} have {codec.latents}: name a UNet of the same family"
+            )
+        if config.classes:
+            raise InvalidArgument(
+                f"clean-up: the UNet {self.name} needs one of {config.classes} labels, which clean-up has not"
+            )
+
+    def denoiser(self, prompt: Prompt, prediction: str, sizes: tuple[int, ...]) -> Denoiser:
+        """The denoiser of a piece; call it in full_precision.
+
+        sizes: what SDXL is told: the picture's height and width, the piece's top and left, its height and
+        width, in pixels. Raises as load_text_encoder does, and InvalidArgument where the text encoder's
+        width is not that of the UNet.
+        """
+        condition = self._condition(prompt)
+        added = None
+        if condition.pooled is not None:
+            numbers = torch.tensor([sizes], dtype=torch.float32, device=self.device)
+            added = size_embedding(condition.pooled, numbers)
+        return denoiser_of(
+            lambda x, timesteps: self.module(x, timesteps, condition.context, added=added),
+            self.schedule,
+            "v" if prediction == PREDICTIONS[1] else "epsilon",
+        )
+
+    def _condition(self, prompt: Prompt) -> _Condition:
+        if prompt not in self._conditions:
+            self._conditions[prompt] = self._read(prompt)
+        return self._conditions[prompt]
+
+    def _read(self, prompt: Prompt) -> _Condition:
+        config = self.module.config
+        if not any(config.depth) and not config.middle_depth:  # no cross-attention: nothing reads a text
+            return _Condition(torch.zeros(1, 1, config.context, device=self.device))
+        features = self._features(prompt, second=False)
+        if config.added:  # SDXL reads two text encoders, each before its last layer
+            second = self._features(prompt, second=True)
+            context = torch.cat([features.penultimate, second.penultimate], 2)
+            condition = _Condition(context, second.pooled)
+        else:
+            condition = _Condition(features.last)
+        if condition.context.shape[2] != config.context:
+            raise InvalidArgument(
+                f"clean-up: the text encoder of {self.name} gives {condition.context.shape[2]} channels, its "
+                f"UNet takes {config.context}: they are of different models"
+            )
+        return condition
+
+    def _features(self, prompt: Prompt, *, second: bool) -> TextFeatures:
+        try:
+            encoder = load_text_encoder(self.model, self.device, second=second).module
+        except UnknownModel as error:
+            raise UnknownModel(f"{error}; clean-up needs the text encoder beside the UNet") from error
+        ids = torch.tensor([_padded(prompt, encoder.config)], device=self.device)
+        with full_precision(self.device):
+            features: TextFeatures = encoder(ids)
+        return features
+
+
+def open_unet(model: str | os.PathLike[str], device: torch.device) -> CleanupUNet:
+    """The UNet of a name in the store, or of a path. Raises as load_unet does."""
+    loaded = load_unet(model, device)
+    identity = bytes.fromhex(fingerprint(loaded.module.state_dict()))[:FINGERPRINT_BYTES]
+    prediction = loaded.detected.prediction or PREDICTIONS[0]
+    return CleanupUNet(model, loaded.module, resolve(model).name, prediction, identity, device)
+
+
+def unet_for(chunk: CleanupChunk, device: torch.device, in_use: CleanupUNet | None = None) -> CleanupUNet:
+    """The UNet that a file names. in_use: one that is loaded already.
+
+    Raises UnknownModel where there is none of this name, WeightsMismatch where there is, with other weights,
+    and InvalidWeights where it is damaged.
+    """
+    needs = f"the file's clean-up needs the UNet {chunk.describe()}"
+    way_out = f"{_WAY_OUT}, or leave --cleanup out"
+    if in_use is not None and in_use.fingerprint == chunk.fingerprint:
+        return in_use
+    other = in_use
+    # The name is a hint from the file: it is looked up in the store only, it is never a path.
+    stored = [each.name for each in list_models() if each.detected and UNET in each.detected.components]
+    for name in sorted(stored, key=lambda name: name != chunk.name):
+        try:
+            found = open_unet(name, device)
+        except (LatentCodecError, OSError):
+            if name == chunk.name:
+                raise
+            continue  # damaged: not this file's
+        if found.fingerprint == chunk.fingerprint:
+            return found
+        other = found if name == chunk.name else other
+    if other is not None:
+        raise WeightsMismatch(
+            f"{needs}; {other.name} here has fingerprint {other.fingerprint.hex()}: {way_out}"
+        )
+    raise UnknownModel(f"{needs}, which is not installed: {way_out}")
+
+
+def _padded(prompt: Prompt, config: TextEncoderConfig) -> list[int]:
+    """Ids as an encoder reads them. OpenAI's (with quick_gelu) was trained with its end token as padding."""
+    start, padding = config.end_token - 1, config.end_token if config.quick_gelu else 0
+    ids = [start, *prompt, config.end_token]
+    return ids + [padding] * (config.length - len(ids))
