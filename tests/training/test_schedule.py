@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 
 from latentcodec.training.schedule import Schedule
@@ -12,7 +14,7 @@ def test_the_three_parts() -> None:
     factors = [schedule.factor(step) for step in range(19)]
     assert factors[:4] == [0.25, 0.5, 0.75, 1.0]
     assert factors[4:11] == [1.0] * 7
-    assert all(a > b for a, b in zip(factors[10:], factors[11:], strict=False))
+    assert all(a > b for a, b in pairwise(factors[10:]))
     assert factors[-1] == pytest.approx(0.02)
     assert [schedule.ended(step) for step in (17, 18)] == [False, True]
 
