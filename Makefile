@@ -22,8 +22,7 @@ demo: $(VENV)/installed-core
 	@$(PY) -m benchmarks demo $(SAMPLE) --out build/demo
 
 bench: $(VENV)/installed-bench
-	@$(PY) -m benchmarks run $(PICTURES) --out build/bench --jobs 2 \
-		--codecs native,jpeg,webp,avif-fast,jpegxl --metrics psnr,ms_ssim,ssimulacra2
+	@$(PY) -m benchmarks run $(PICTURES) --out build/bench --jobs 2
 
 test: $(VENV)/installed-test
 	@$(PY) -m pytest $(PYTEST_ARGS)

@@ -5,6 +5,7 @@ Progress goes to stderr, results to stdout; what the user got wrong is one line 
 
 from __future__ import annotations
 
+import math
 import sys
 from pathlib import Path
 from typing import Any
@@ -26,14 +27,14 @@ class _Commands(click.Group):
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
-        except LatentCodecError as error:
+        except (LatentCodecError, OSError) as error:  # OSError: a picture or folder that cannot be used
             raise click.ClickException(str(error)) from error
 
 
 def _stdout() -> Console:
     """Where results go; wide enough for the tables where no terminal says how wide it is."""
     console = Console()
-    return console if console.is_terminal else Console(width=110)
+    return console if console.is_terminal else Console(width=132)
 
 
 def _words(_: click.Context, __: click.Parameter, value: str | None) -> list[str] | None:
@@ -41,10 +42,15 @@ def _words(_: click.Context, __: click.Parameter, value: str | None) -> list[str
 
 
 def _numbers(_: click.Context, __: click.Parameter, value: str | None) -> list[float] | None:
+    if value is None:
+        return None
     try:
-        return None if value is None else [float(word) for word in value.split(",")]
-    except ValueError as error:
-        raise click.BadParameter(f"{value!r} is not a list of numbers such as 5,20,50,90") from error
+        numbers = [float(word) for word in value.split(",")]
+    except ValueError:
+        numbers = [math.nan]
+    if not all(map(math.isfinite, numbers)):
+        raise click.BadParameter(f"{value!r} is not a list of numbers such as 5,20,50,90")
+    return numbers
 
 
 def _say_skipped(codecs: dict[str, str], metrics: dict[str, str]) -> None:
@@ -65,7 +71,7 @@ def main() -> None:
 )
 @click.option(
     "--codecs",
-    help="Names, such as native,jpeg,avif-fast,vae:taef2.  [default: those installed and fast]",
+    help="Names, such as native,jpeg,avif-fast,vae:taef2; vae: all in the store.  [default: the fast ones]",
     callback=_words,
 )
 @click.option(
@@ -185,7 +191,13 @@ def seed(pictures: tuple[Path, ...], out: Path, codecs: list[str], device: str) 
 @click.option("--threads", type=click.IntRange(1), help="Of PyTorch.  [default: 1, 2, 4 ... all cores]")
 @click.option("--runs", default=9, show_default=True, type=click.IntRange(1))
 @click.option("--scaling", is_flag=True, help="Time and memory against the picture's size instead.")
-@click.option("--largest", default=50.0, show_default=True, help="Megapixels, with --scaling.")
+@click.option(
+    "--largest",
+    default=50.0,
+    show_default=True,
+    type=click.FloatRange(0.1),
+    help="Megapixels, with --scaling.",
+)
 @click.option("--out", type=OUT, default="build/speed", show_default=True, help="For --scaling's files.")
 def speed(
     sample: Path, quality: float, threads: int | None, runs: int, scaling: bool, largest: float, out: Path
@@ -196,8 +208,9 @@ def speed(
     process.
     """
     from benchmarks.datasets import load
+    from benchmarks.peers import find_peers
     from benchmarks.scaling import SIZES, run, write
-    from benchmarks.speed import cores, measure
+    from benchmarks.speed import PEERS, cores, measure
     from benchmarks.tables import speed_table
 
     if scaling:
@@ -211,12 +224,17 @@ def speed(
                 f"{point.decode_memory / 2**20:.0f} MiB"
             )
         return
-    picture = load(sample)
+    try:
+        picture = load(sample)
+    except OSError as error:
+        raise click.ClickException(f"{sample}: {error}") from error
+    peers, absent = find_peers(PEERS)
+    _say_skipped(absent, {})
     height, width = picture.shape[:2]
     click.echo(f"{sample.name}, {width}x{height}, quality {quality:g}, medians of {runs} interleaved rounds")
     counts = [threads] if threads else sorted({*(2**power for power in range(cores().bit_length())), cores()})
     for count in counts:
-        _stdout().print(speed_table(measure(picture, quality, count, runs), height * width))
+        _stdout().print(speed_table(measure(picture, quality, count, runs, peers), height * width))
 
 
 if __name__ == "__main__":

@@ -145,7 +145,11 @@ def sweeps(rows: Sequence[Row], metric: str) -> tuple[dict[str, Sweep], list[str
                     f"{metric}: {codec} {setting:g} is left out: {len(column)} of {len(pictures)} pictures"
                 )
             elif column and not math.isfinite(axis.scale(float(np.mean(values)))):
-                notes.append(f"{metric}: {codec} {setting:g} is left out, since it lost nothing")
+                best = sum(math.isinf(axis.scale(value)) for value in values)
+                notes.append(
+                    f"{metric}: {codec} {setting:g} is left out, since it lost nothing"
+                    + (f" on {best} of {len(values)} pictures" if len(values) > 1 else "")
+                )
             elif column:
                 columns.append((setting, [row.bpp or 0 for row in column], values))
         if columns:
@@ -160,8 +164,10 @@ def _pictures(rows: Sequence[Row], metric: str) -> tuple[list[str], list[str]]:
     """The pictures to average over: those that were tried everywhere and gave a value somewhere."""
     places = {(row.codec, row.setting) for row in rows}
     names, notes = [], []
-    for name in sorted({row.picture for row in rows}):
-        own = [row for row in rows if row.picture == name]
+    by_picture: dict[str, list[Row]] = {}
+    for row in rows:
+        by_picture.setdefault(row.picture, []).append(row)
+    for name, own in sorted(by_picture.items()):
         reasons = {row.undefined[metric] for row in own if metric in row.undefined}
         if len({(row.codec, row.setting) for row in own}) < len(places):
             notes.append(f"{metric}: {name} is left out, since the run has not finished with it")

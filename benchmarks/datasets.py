@@ -25,6 +25,7 @@ from latentcodec.errors import InvalidArgument
 __all__ = [
     "DATA_SETS",
     "DEFAULT",
+    "DIGITS",
     "DataSet",
     "Pixels",
     "default_pictures",
@@ -58,6 +59,7 @@ SCIKIT_IMAGE = (
 )
 KODAK_PIXELS = 768 * 512
 DIGITS = 16
+"""Of a digest."""
 
 
 @dataclass(frozen=True)

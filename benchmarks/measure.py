@@ -94,7 +94,10 @@ class Bench:
             for step, metric in self.metrics.items():
                 row = _compared(row, step, metric, picture, decoded)
         except Exception as error:  # noqa: BLE001 - a benchmark reports what a codec raises, whatever it is
-            row = replace(row, stream=None, error=f"{step}: {type(error).__name__}: {error}")
+            why = f"{step}: {type(error).__name__}: {error}"
+            row = replace(
+                row, stream=None, error=why.replace(str(job.path), job.path.name)
+            )  # no folder names
         return row
 
     def row(self, job: Job) -> Row:

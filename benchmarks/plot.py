@@ -32,7 +32,7 @@ LABELS = {
     "jpegxl": "JPEG XL",
     "jpeg2000": "JPEG 2000",
 }
-OTHERS = ("#9467bd", "#8c564b", "#e377c2", "#bcbd22", "#17becf")
+OTHERS = ("#9467bd", "#8c564b", "#e377c2", "#bcbd22", "#17becf", "#ff7f0e", "#3b3fa0", "#00796b", "#c2185b")
 TICKS = (0.03, 0.06, 0.125, 0.25, 0.5, 1, 2, 4)
 Curves = Mapping[str, Curve]
 

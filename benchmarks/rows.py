@@ -18,6 +18,7 @@ import math
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
+from types import NoneType
 from typing import Any, Self
 
 from latentcodec.atomic import write_atomically
@@ -28,6 +29,18 @@ __all__ = ["PICTURES", "ROWS", "RUN", "SCHEMA", "STREAMS", "Row", "read_rows", "
 ROWS, STREAMS, PICTURES, RUN = "rows.jsonl", "streams", "pictures", "run.json"
 SCHEMA = 2
 """Schema 1, which had no "schema", lacked what follows `error` here: it reads as None."""
+KINDS: dict[str, tuple[type, ...]] = {
+    "str": (str,),
+    "int": (int,),
+    "float": (int, float),
+    "str | None": (str, NoneType),
+    "int | None": (int, NoneType),
+    "float | None": (int, float, NoneType),
+    "dict[str, float]": (dict,),
+    "dict[str, str]": (dict,),
+}
+"""What JSON may hold for a field of each type; true and false are no numbers."""
+LEAST = {"setting": -math.inf}  # of other numbers it is 0
 
 
 @dataclass(frozen=True)
@@ -95,11 +108,35 @@ class Row:
             unknown = values.keys() - {each.name for each in fields(cls)}
             if unknown:
                 raise KeyError(*unknown)
-            return cls(**{**values, "metrics": metrics, "schema": schema})
+            row = cls(**{**values, "metrics": metrics, "schema": schema})
+            row._check()
+            return row
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             if isinstance(error, InvalidArgument):
                 raise
             raise InvalidArgument(f"not a row: {type(error).__name__}: {error}; mend or delete it") from error
+
+    def _check(self) -> None:
+        """Raises TypeError or ValueError for a value that is of another kind or out of its range."""
+        for each in fields(self):
+            value = getattr(self, each.name)
+            kinds = KINDS[str(each.type)]
+            if type(value) not in kinds:
+                raise TypeError(f"{each.name} is {value!r}, and must be {' or '.join(map(_name, kinds))}")
+            if isinstance(value, int | float) and not (
+                math.isfinite(value) and value >= LEAST.get(each.name, 0)
+            ):
+                raise ValueError(f"{each.name} is {value!r}, out of its range")
+        if any(math.isnan(value) for value in self.metrics.values()):
+            raise ValueError("a metric is not a number")
+        if self.metrics and not (self.bytes and self.bpp and self.pixels):
+            raise ValueError("metrics without bytes, bpp and pixels above 0")
+        if not all(isinstance(why, str) for why in self.undefined.values()):
+            raise TypeError("undefined holds reasons, which are texts")
+
+
+def _name(kind: type) -> str:
+    return "null" if kind is NoneType else kind.__name__
 
 
 def read_rows(path: Path) -> list[Row]:

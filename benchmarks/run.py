@@ -32,7 +32,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from benchmarks.datasets import DataSet, digest, sha256
+from benchmarks.datasets import DIGITS, DataSet, digest, sha256
 from benchmarks.measure import HASH_DIGITS, Bench, Job, machine
 from benchmarks.metrics import Metric, packages
 from benchmarks.peers import Peer
@@ -44,7 +44,13 @@ from latentcodec.errors import InvalidArgument
 __all__ = ["run"]
 
 LOCK = ".lock"
-OWN_STREAM = re.compile(rf"[0-9a-f]{{{HASH_DIGITS}}}\.\w+|\.[0-9a-f]+\.tmp")
+TEMPORARY = r"\.[0-9a-f]{16}\.tmp"  # what a kill leaves of latentcodec.atomic's
+OWN = {
+    STREAMS: re.compile(rf"[0-9a-f]{{{HASH_DIGITS}}}\.\w+|{TEMPORARY}"),
+    PICTURES: re.compile(rf"[0-9a-f]{{{DIGITS}}}\.png|{TEMPORARY}"),
+    "": re.compile(TEMPORARY),
+}
+"""The names that a run gives its files, by folder: what matches may be removed."""
 Key = tuple[str, str, float]
 
 
@@ -93,7 +99,7 @@ def run(
                     progress.update(task, advance=1, description=f"{row.picture} {row.codec} {row.setting:g}")
         ordered = [done[key] for key in sorted(done)]
         write_rows(out / ROWS, ordered)
-        _prune(out / STREAMS, {row.stream for row in ordered if row.stream})
+        _prune(out, ordered)
         return ordered
 
 
@@ -217,12 +223,14 @@ def _describe(
     write_atomically(path, (json.dumps(about, indent=2, allow_nan=False) + "\n").encode())
 
 
-def _prune(folder: Path, wanted: set[str]) -> None:
-    """Removes the streams that no row names: those of replaced rows and of rows that a kill prevented."""
-    if folder.is_dir():
-        for path in folder.iterdir():
-            if path.name not in wanted and OWN_STREAM.fullmatch(path.name):
-                path.unlink()
+def _prune(out: Path, rows: Sequence[Row]) -> None:
+    """Removes files that no row names: of replaced rows, of rows that a kill prevented, half-written ones."""
+    wanted = {row.stream for row in rows} | {f"{row.digest}.png" for row in rows}
+    for folder, own in OWN.items():
+        if (out / folder).is_dir():
+            for path in (out / folder).iterdir():
+                if path.name not in wanted and own.fullmatch(path.name):
+                    path.unlink()
 
 
 @contextlib.contextmanager

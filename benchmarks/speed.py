@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.demo import nearest_not_over
-from benchmarks.peers import Peer, make_peer
+from benchmarks.peers import Peer
 from latentcodec import rans_groups
 from latentcodec.codec.api import Codec
 from latentcodec.codec.native import NativeCodec
@@ -50,7 +50,8 @@ STAGES: tuple[tuple[str, Any, str], ...] = (
     ("tile, all of it: encode", NativeCodec, "encode_tile"),
     ("tile, all of it: decode", NativeCodec, "decode_tile"),
 )
-INSIDE_ENTROPY = {"rANS: symbols taken in", "rANS: decode"}
+RANS = {"rANS: symbols taken in", "rANS: decode"}
+"""Called by the entropy model, whose own time is told without them."""
 PEERS = ("jpeg", "webp", "avif")
 MATRIX = 1024  # side of the square product: large enough for the machine's full rate, a tenth of a second
 Pixels = NDArray[np.uint8]
@@ -84,15 +85,19 @@ def cores() -> int:
 def stopwatch(seconds: dict[str, float]) -> Iterator[None]:
     """Add each stage's wall-clock seconds to `seconds` while the context lasts."""
 
+    open_stages: list[str] = []
+
     def timed(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
         def wrapper(*args: Any, **keywords: Any) -> Any:
+            open_stages.append(name)
             begun = time.perf_counter()
             try:
                 return function(*args, **keywords)
             finally:
                 spent = time.perf_counter() - begun
                 seconds[name] += spent
-                if name in INSIDE_ENTROPY:
+                open_stages.pop()
+                if name in RANS and ENTROPY in open_stages:  # the hyperlatent's symbols are coded before it
                     seconds[ENTROPY] -= spent
 
         return wrapper
@@ -134,12 +139,10 @@ def count_macs(work: Callable[[], object]) -> dict[str, float]:
     return {name: count for name, count in macs.items() if count}
 
 
-def measure(
-    picture: Pixels, quality: float, threads: int, rounds: int, *, peers: Sequence[str] = PEERS
-) -> Speed:
+def measure(picture: Pixels, quality: float, threads: int, rounds: int, peers: Sequence[Peer]) -> Speed:
     """The medians of `rounds` rounds after a warm one, with PyTorch on `threads` threads.
 
-    Peers run as benchmarks.peers has them, on one thread. Raises what make_peer raises for an absent one.
+    Peers run as benchmarks.peers has them, on one thread.
     """
     previous = torch.get_num_threads()
     torch.set_num_threads(threads)
@@ -150,7 +153,7 @@ def measure(
             "encode": lambda: codec.encode(picture, quality=quality),
             "decode": lambda: codec.decode(data),
         }
-        files = {name: _rival(make_peer(name), picture, len(data)) for name in peers}
+        files = {peer.name: _rival(peer, picture, len(data)) for peer in peers}
         matrix = torch.ones(MATRIX, MATRIX)
         samples: dict[tuple[str, str], list[float]] = defaultdict(list)
         for _ in range(rounds + 1):

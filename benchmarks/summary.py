@@ -20,12 +20,13 @@ from benchmarks.bd_rate import BdRate, bd_rate
 from benchmarks.bootstrap import Draws
 from benchmarks.curves import AXES, Axis, Curve, Sweep, published_curves, sweeps
 from benchmarks.datasets import is_kodak
-from benchmarks.rows import Row
+from benchmarks.rows import SCHEMA, Row
 from latentcodec.errors import InvalidArgument
 
 __all__ = ["Measured", "measured", "summarise"]
 
 PEER_QUALITIES = (5, 90)
+TINY = 64 * 64  # pixels: a JPEG of one colour takes a bit a pixel there
 PEERS_IN_USE = {"jpeg", "mozjpeg", "webp", "avif", "avif-fast"}
 ANCHORS = (
     "jpeg",
@@ -73,6 +74,7 @@ def summarise(rows: Sequence[Row], data: Measured) -> dict[str, Any]:
         "pictures": len({row.picture for row in rows}),
         "kodak": any(data.published.values()),
         "machines": sorted({row.machine for row in rows}),
+        "jobs": _most_jobs(rows),
         "packages": sorted({row.packages for row in rows if row.packages}),
         "bootstrap": {"draws": bootstrap.DRAWS, "level": bootstrap.LEVEL, "of": "pictures"},
         "codecs": {codec: _codec(codec, rows, data.curves) for codec in codecs},
@@ -247,6 +249,10 @@ def _median(values: Iterable[float | None]) -> float | None:
     return median(known) if known else None
 
 
+def _most_jobs(rows: Sequence[Row]) -> int:
+    return max((row.jobs or 1 for row in rows), default=1)
+
+
 def _mixtures(rows: Sequence[Row]) -> list[str]:
     """Rows in one file that should not be averaged or compared without a word."""
     notes = []
@@ -254,10 +260,25 @@ def _mixtures(rows: Sequence[Row]) -> list[str]:
         versions = sorted({row.version for row in rows if row.codec == codec})
         if len(versions) > 1:
             notes.append(f"{codec}: rows of {len(versions)} versions are averaged: {'; '.join(versions)}")
+    packages = {row.packages for row in rows if row.packages}
+    if len(packages) > 1:
+        notes.append(
+            f"rows were measured with {len(packages)} sets of package versions: {'; '.join(sorted(packages))}"
+        )
+    old = sum(row.schema < SCHEMA for row in rows)
+    if old:
+        notes.append(f"{old} rows are of an older schema, without coded files, memory and package versions")
+    sides = {row.picture: (row.width, row.height) for row in rows if row.width and row.height}
+    tiny = sorted(f"{name} ({w}x{h})" for name, (w, h) in sides.items() if w * h < TINY)
+    if tiny:
+        notes.append(
+            "means weigh every picture's bits per pixel alike, and those of a tiny one are mostly header: "
+            f"{', '.join(tiny)}"
+        )
     machines = {row.machine for row in rows}
     if len(machines) > 1:
         notes.append(f"times come from {len(machines)} machines and do not compare")
-    jobs = max((row.jobs or 1 for row in rows), default=1)
+    jobs = _most_jobs(rows)
     if jobs > 1:
         notes.append(f"times were taken while up to {jobs} processes measured: read them as upper bounds")
     return notes

@@ -22,6 +22,7 @@ __all__ = ["markdown", "speed_table", "tables"]
 
 MOST_PROBLEMS = 12
 MOST_PICTURES = 5
+MOST_COLUMNS = 6
 NONE = "–"
 
 
@@ -88,7 +89,8 @@ def speed_table(speed: Speed, pixels: int) -> Table:
     columns = ("", "ms", "s/megapixel", "ours / it", "kMAC/pixel", "of matrix rate")
     sizes = ", ".join(f"{name} {size:,}" for name, size in speed.bytes.items())
     notes = (f"float32 matrix product: {2 * speed.matrix_rate / 1e9:.1f} GFLOP/s; bytes: {sizes}",)
-    return _rich(Grid(f"PyTorch on {speed.threads} threads, codecs beside ours on one", columns, rows, notes))
+    threads = f"{speed.threads} thread{'s' * (speed.threads > 1)}"
+    return _rich(Grid(f"PyTorch on {threads}, codecs beside ours on one", columns, rows, notes))
 
 
 def _bd_rates(test: str, summary: Mapping[str, Any]) -> Grid:
@@ -96,7 +98,7 @@ def _bd_rates(test: str, summary: Mapping[str, Any]) -> Grid:
     metrics = list(dict.fromkeys(metric for entry in against.values() for metric in entry))
     notes: list[str] = []
     rows = []
-    intervals = False
+    intervals = without = False
     for anchor, entry in against.items():
         cells = [anchor]
         for metric in metrics:
@@ -106,11 +108,16 @@ def _bd_rates(test: str, summary: Mapping[str, Any]) -> Grid:
                 notes.append(f"* {remark}")
             cells.append(_figure(figure) + ("*" if remark else ""))
             intervals |= bool(figure.get("interval"))
+            without |= figure.get("interval", ()) is None and anchor in summary["codecs"]
         rows.append(cells)
     title = f"BD-rate of {test} in percent (negative: fewer bytes at equal quality)"
     how = summary["bootstrap"]
     if intervals:
         notes.insert(0, f"in brackets: {how['level']:.0%} of {how['draws']} bootstrap draws of the pictures")
+        if without:
+            notes.insert(
+                1, "no brackets beside a measured codec: in too many draws its curve shares too little"
+            )
     elif summary["pictures"] == 1:
         notes.insert(0, "one picture: no bootstrap interval")
     return Grid(title, ("against", *(AXES[metric].label for metric in metrics)), rows, tuple(notes))
@@ -146,13 +153,14 @@ def _times(summary: Mapping[str, Any]) -> Grid:
 
 
 def _problems(summary: Mapping[str, Any]) -> list[str]:
-    failed = [
-        f"{codec} {', '.join(f'{setting:g}' for setting in failure['settings'])}: "
-        f"{failure['picture']}: {failure['error']}"
-        for codec, entry in summary["codecs"].items()
-        for failure in entry["failures"]
-    ]
-    return failed + list(summary["left_out"])
+    """Failures, those of a picture that cannot be loaded once for all codecs, and what was left out."""
+    failed = []
+    for codec, entry in summary["codecs"].items():
+        for failure in entry["failures"]:
+            settings = ", ".join(f"{setting:g}" for setting in failure["settings"])
+            where = "" if failure["error"].startswith("load: ") else f"{codec} {settings}: "
+            failed.append(f"{where}{failure['picture']}: {failure['error']}")
+    return [*dict.fromkeys(failed), *summary["left_out"]]
 
 
 def _rich(grid: Grid) -> Table:
@@ -161,8 +169,10 @@ def _rich(grid: Grid) -> Table:
     table.add_column(Text(grid.columns[0]), no_wrap=True)
     for name in grid.columns[1:]:
         table.add_column(Text(name), justify="left" if name == "version" else "right")
+    many = len(grid.columns) > MOST_COLUMNS  # then a figure's interval goes below it
     for row in grid.rows:
-        table.add_row(*(Text(cell) for cell in row))  # Text: a name in brackets is no markup
+        figures = (cell.replace(" [", "\n[") if many else cell for cell in row[1:])
+        table.add_row(*(Text(cell) for cell in (row[0], *figures)))  # Text: a name in brackets is no markup
     table.caption = Text("\n".join(grid.notes))
     return table
 

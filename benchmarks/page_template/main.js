@@ -41,7 +41,8 @@ picturesTable(part("pictures-table"), (name) => viewer.pictures.some((picture) =
   part("look").scrollIntoView();
 });
 
-part("speed-lead").append(`Wall clock, medians over the pictures. Measured on: ${summary.machines.join("; ") || "an unnamed machine"}.`);
+part("speed-lead").append(`Wall clock, medians over the pictures. Measured on: ${summary.machines.join("; ") || "an unnamed machine"}.`
+  + (summary.jobs > 1 ? ` Up to ${summary.jobs} processes measured at once: read times as upper bounds.` : ""));
 for (const direction of ["encode", "decode"]) {
   const series = codecNames.filter((codec) => summary.codecs[codec].speed.length).map((name) => ({
     name, dashed: false, points: summary.codecs[name].speed.map((point) => ({ x: point.bpp, y: point[direction], setting: point.setting })).sort((a, b) => a.x - b.x),
@@ -60,9 +61,11 @@ const facts = [
   `Bootstrap: whole pictures drawn with replacement, the same draws for every codec, ${summary.bootstrap.draws} draws.`,
   ...(run.command ? [`Command: ${Array.isArray(run.command) ? run.command.join(" ") : run.command}`] : []),
   ...summary.packages.map((packages) => `Packages: ${packages}`),
-  ...[run.skipped || []].flat().map((each) => `Skipped: ${typeof each === "string" ? each : JSON.stringify(each)}`),
+  ...Object.entries(run.skipped || {}).map(([name, why]) => `Skipped: ${name}: ${why}`),
 ];
-const failures = codecNames.flatMap((codec) => summary.codecs[codec].failures.map((failure) => `${labelOf(codec)} ${failure.settings.join(", ")}: ${failure.picture}: ${failure.error}`));
+// A picture that cannot be loaded is told once, not for every codec.
+const failures = [...new Set(codecNames.flatMap((codec) => summary.codecs[codec].failures.map((failure) =>
+  (failure.error.startsWith("load: ") ? "" : `${labelOf(codec)} ${failure.settings.join(", ")}: `) + `${failure.picture}: ${failure.error}`)))];
 const noteGroups = [["How", facts], ["Left out", summary.left_out], ["Failed", failures]];
 for (const [title, lines] of noteGroups) {
   if (lines.length) part("notes-list").append(make("h3", {}, title), make("ul", {}, ...lines.map((line) => make("li", {}, line))));

@@ -2,6 +2,7 @@
 
 const ORIGINAL = "original";
 const ZOOMS = [1, 2, 3, 4, 6, 8];
+const NEAR = 0.08; // a file this much smaller than another, in ln(bytes), is set beside it without a word
 
 class Viewer {
   constructor(place, pictures) {
@@ -68,10 +69,19 @@ class Viewer {
     this.set({ picture, level: this.firstFairLevel(picture), spot: picture.detail });
   }
 
-  /** The smallest size that every codec's file keeps to, so that what is seen first is a fair comparison. */
+  /**
+   * The smallest size that both sides' files come near without being over it, so that what is seen first is a
+   * fair comparison; else the size to which they come nearest.
+   */
   firstFairLevel(picture) {
-    const keeps = (bytes, level) => Object.values(picture.shown).every((keys) => !picture.images[keys[level]] || picture.images[keys[level]].bytes <= bytes);
-    return Math.max(0, picture.sizes.findIndex(keeps));
+    const gap = (bytes, level) => Math.max(0, ...["left", "right"].map((side) => {
+      const keys = picture.shown[this.state[side]];
+      const image = keys && picture.images[keys[level]];
+      return image ? Math.abs(Math.log(image.bytes / bytes)) * (image.bytes > bytes ? 2 : 1) : 0;
+    }));
+    const gaps = picture.sizes.map(gap);
+    const near = gaps.findIndex((each) => each <= NEAR);
+    return near >= 0 ? near : gaps.indexOf(Math.min(...gaps));
   }
 
   set(change) {
@@ -213,6 +223,7 @@ class Viewer {
       crop.canvas.setAttribute("aria-label", `Detail of ${this.state.picture.name}, ${shown.label}`);
       const facts = shown.image ? [
         ["file", make("span", { class: shown.over ? "over" : null }, bytesText(shown.image.bytes) + (shown.over ? ", over the size" : ""))],
+        ["of the size", `${((100 * shown.image.bytes) / this.state.picture.sizes[this.state.level]).toFixed(0)} %`],
         ["rate", `${numberText(shown.image.bpp)} bpp`],
         ["setting", String(shown.image.setting)],
         ...metrics.map((metric) => [DATA.metrics[metric].replace(" (dB)", ""), metricText(metric, shown.image.metrics[metric])]),

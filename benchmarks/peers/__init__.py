@@ -6,7 +6,7 @@
 
     jpeg, mozjpeg, webp, avif, avif-fast, jpeg2000    classic: Pillow's, at what a careful user would choose
     jpegxl                                            jpegxl: imagecodecs
-    native, vae:NAME                                  latent: latentcodec's own, and on any autoencoder
+    native, vae:NAME, vae (all that are installed)    latent: latentcodec's own, and on any autoencoder
 
 All run on one thread, so that their times compare.
 """
@@ -19,7 +19,7 @@ from typing import Protocol
 from benchmarks.datasets import Pixels
 from benchmarks.peers.classic import Avif, AvifFast, Jpeg, Jpeg2000, MozJpeg, WebP
 from benchmarks.peers.jpegxl import JpegXl
-from benchmarks.peers.latent import VAE, AnyVae, Native
+from benchmarks.peers.latent import ALL_VAES, VAE, AnyVae, Native
 from latentcodec.errors import InvalidArgument, LatentCodecError
 
 __all__ = [
@@ -79,23 +79,35 @@ def make_peer(name: str, device: str = "auto") -> Peer:
     if name.startswith(VAE):
         return AnyVae(name.removeprefix(VAE), device)
     if name not in PEERS:
-        raise InvalidArgument(f"no codec is called {name!r}; there are {', '.join(PEERS)}, {VAE}NAME")
+        raise InvalidArgument(
+            f"no codec is called {name!r}; there are {', '.join(PEERS)}, {VAE}NAME, {ALL_VAES}"
+        )
     return Native(device) if name == "native" else PEERS[name]()
 
 
 def find_peers(names: Sequence[str], device: str = "auto") -> tuple[list[Peer], dict[str, str]]:
     """The codecs of these names that are installed, and why each of the others is not, by name.
 
-    Raises InvalidArgument for an unknown name, and where all are absent.
+    "vae" stands for every model in the store. Raises InvalidArgument for an unknown name, and where all are
+    absent.
     """
     peers: list[Peer] = []
     absent: dict[str, str] = {}
-    for name in dict.fromkeys(names):
+    wanted = dict.fromkeys(names)
+    if ALL_VAES in wanted:
+        from latentcodec.weights.store import models_folder, stored_names
+
+        del wanted[ALL_VAES]
+        installed = stored_names()
+        wanted |= dict.fromkeys(f"{VAE}{name}" for name in installed)
+        if not installed:
+            absent[ALL_VAES] = f"no model is in {models_folder()}; see latentcodec models --help"
+    for name in wanted:
         try:
             peers.append(make_peer(name, device))
-        except InvalidArgument:
-            raise
-        except LatentCodecError as error:
+        except (LatentCodecError, OSError) as error:
+            if isinstance(error, InvalidArgument) and not name.startswith(VAE):
+                raise
             absent[name] = str(error)
     if not peers:
         raise InvalidArgument(

@@ -6,10 +6,11 @@ import numpy as np
 
 from benchmarks.datasets import Pixels, to_pixels
 
-__all__ = ["VAE", "AnyVae", "Native"]
+__all__ = ["ALL_VAES", "VAE", "AnyVae", "Native"]
 
 VAE = "vae:"
 """Stands before the name of a model, as in vae:taef2."""
+ALL_VAES = "vae"
 
 
 class _LatentCodec:

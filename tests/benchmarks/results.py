@@ -12,6 +12,7 @@ from benchmarks.peers import make_peer
 from benchmarks.rows import PICTURES, ROWS, STREAMS, Row, write_rows
 from tests.benchmarks.conftest import make_picture
 
+MEASURED = ("psnr", "ssim", "features")
 SETTINGS = {"jpeg": (5, 20, 50, 90), "webp": (5, 20, 60, 90), "jpeg2000": None}
 
 
@@ -29,7 +30,7 @@ def make_results(out: Path, names: Sequence[str], *, side: int = 160) -> list[Ro
                 data = peer.encode(picture, setting)
                 stream = f"{codec}-{seed}-{setting}.{codec}"
                 (out / STREAMS / stream).write_bytes(data)
-                metrics = {each: METRICS[each](picture, peer.decode(data)) for each in ("psnr", "ssim")}
+                metrics = {each: METRICS[each](picture, peer.decode(data)) for each in MEASURED}
                 bpp = 8 * len(data) / side**2
                 rows.append(
                     Row(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,6 +19,7 @@ from benchmarks.rows import Row
 from latentcodec.errors import InvalidArgument
 from tests.benchmarks.conftest import make_picture
 
+DATA = Path(__file__).parent / "data"
 RATES = (0.1, 0.2, 0.45, 0.9, 1.7)
 QUALITIES = (25.0, 28.0, 31.5, 35.0, 39.0)
 
@@ -96,6 +99,22 @@ def test_all_pairs_of_a_real_result_agree_with_bjontegaard() -> None:
                 assert bd_rate(*pair).percent == pytest.approx(theirs, rel=1e-3, abs=1e-9)
                 pairs += 1
     assert pairs == 18
+
+
+@pytest.mark.parametrize("metric", ["psnr", "ms_ssim", "ssimulacra2"])
+def test_all_pairs_on_kodak_agree_with_bjontegaard(metric: str) -> None:
+    import bjontegaard as oracle
+
+    measured = json.loads((DATA / "kodak_curves.json").read_text(encoding="utf-8"))["curves"][metric]
+    curves = {name: (curve["bpp"], curve["quality"]) for name, curve in measured.items()}
+    curves |= {name: (curve.bpp, curve.quality) for name, curve in published_curves(metric).items()}
+    assert len(curves) == {"psnr": 9, "ms_ssim": 8, "ssimulacra2": 4}[metric]
+    for anchor in curves.values():
+        for test in curves.values():
+            theirs = oracle.bd_rate(
+                *anchor, *test, method="pchip", require_matching_points=False, min_overlap=0
+            )
+            assert bd_rate(anchor, test).percent == pytest.approx(theirs, rel=1e-3, abs=1e-6)
 
 
 def test_jpeg_against_published_curves() -> None:

@@ -9,9 +9,11 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+from PIL import Image, features
 
 from benchmarks.__main__ import main
 from benchmarks.rows import ROWS, read_rows
+from tests.benchmarks.conftest import make_picture
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -46,6 +48,7 @@ def test_run_and_report(folder: Path, tmp_path: Path) -> None:
         (["--codecs", "vae:none"], "no codec is left: vae:none: model 'none'"),
         (["--jobs", "0"], "0 is not in the range"),
         (["--qualities", "5,high"], "'5,high' is not a list of numbers"),
+        (["--qualities", "5,nan"], "'5,nan' is not a list of numbers"),
     ],
 )
 def test_wrong_arguments(folder: Path, tmp_path: Path, options: list[str], message: str) -> None:
@@ -53,6 +56,61 @@ def test_wrong_arguments(folder: Path, tmp_path: Path, options: list[str], messa
     assert code in {1, 2}
     assert message in " ".join(text.split())
     assert not (tmp_path / "out" / ROWS).exists()
+
+
+def test_the_report_as_markdown(folder: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    options = ["--codecs", "jpeg,webp", "--metrics", "psnr", "--qualities", "5,50,90"]
+    assert call("run", folder, "--out", out, *options)[0] == 0
+    (out / "report.html").unlink()
+    code, text = call("report", out, "--markdown")
+    assert code == 0, text
+    assert text.startswith("### BD-rate of jpeg in percent")
+    assert "| webp | " in text
+    assert (out / "report.html").exists()
+
+
+@pytest.mark.parametrize("command", ["speed", "demo", "seed"])
+def test_a_picture_that_is_none_is_a_line(tmp_path: Path, command: str) -> None:
+    path = tmp_path / "text.png"
+    path.write_text("no picture")
+    options = [] if command == "speed" else ["--out", tmp_path / "out"]
+    code, text = call(command, path, *options)
+    assert code == 1
+    assert text.startswith("Error: ")
+    assert "cannot identify image file" in text
+    assert text.count("\n") <= 2
+
+
+def test_a_folder_that_cannot_be_made_is_a_line(folder: Path) -> None:
+    code, text = call("run", folder, "--out", folder / "a.PNG" / "out", "--codecs", "jpeg")
+    assert code == 1
+    assert text.splitlines()[-1].startswith("Error: ")
+
+
+def test_speed_without_a_peer_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    check = features.check
+    monkeypatch.setattr(features, "check", lambda name: name != "avif" and check(name))
+    Image.fromarray(make_picture(64, 64)).save(tmp_path / "a.png")
+    code, text = call("speed", tmp_path / "a.png", "--runs", "1", "--threads", "1")
+    assert code == 0, text
+    assert "codec avif is skipped: this Pillow" in text
+    assert "encode: webp" in text
+    assert "encode: avif" not in text
+
+
+def test_scaling(tmp_path: Path) -> None:
+    code, text = call("speed", "--scaling", "--largest", "0.1", "--threads", "1", "--out", tmp_path)
+    assert code == 0, text
+    assert text.startswith("0.1 megapixels: encode ")
+    (point,) = json.loads((tmp_path / "scaling.json").read_text())
+    assert point["width"] * point["height"] == pytest.approx(1e5, rel=0.01)
+    assert point["encode_seconds"] > 0
+    assert point["decode_seconds"] > 0
+    assert 1_000 < point["file_bytes"] < 50_000
+    assert point["encode_memory"] >= point["loaded_memory"] > 1e8  # PyTorch alone takes that
+    assert point["decode_memory"] > 1e8
+    assert call("speed", "--scaling", "--largest", "0")[0] == 2
 
 
 def test_a_folder_without_pictures(tmp_path: Path) -> None:

@@ -81,6 +81,8 @@ def test_a_lossless_point_is_left_out() -> None:
     curves, notes = mean_curves([row("a", 1, 1, psnr=30), row("a", 2, 2, psnr=math.inf)], "psnr")
     assert curves["jpeg"].settings == (1,)
     assert notes == ["psnr: jpeg 2 is left out, since it lost nothing"]
+    _, notes = mean_curves([row("a", 2, 1, psnr=30), row("b", 2, 2, psnr=math.inf)], "psnr")
+    assert notes == ["psnr: jpeg 2 is left out, since it lost nothing on 1 of 2 pictures"]
 
 
 def test_no_rows_have_no_curves() -> None:

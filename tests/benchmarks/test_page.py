@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import json
 import re
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from benchmarks import viewer
 from benchmarks.report import report
 from benchmarks.rows import ROWS, STREAMS, Row, write_rows
 from benchmarks.viewer import pick_sizes, show
@@ -104,3 +107,25 @@ def test_rows_with_nothing_in_them(tmp_path: Path, error: str | None) -> None:
     write_rows(tmp_path / ROWS, [Row("a.png", "0", "jpeg", "1", 5, "here", error=error)])
     _, data = page_of(tmp_path)
     assert data["summary"]["codecs"]["jpeg"]["curves"] == {}
+
+
+def test_many_pictures_stay_within_the_bound(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = make_results(tmp_path, ["0.png"])
+    names = [f"{number}.png" for number in range(100)]
+    many = [replace(row, picture=name) for name in names for row in rows]
+    looked_at = Counter[str]()
+    look = viewer._picture
+
+    def counted(out: Path, own: Sequence[Row], *rest: Any) -> Any:
+        looked_at[own[0].picture] += 1
+        return look(out, own, *rest)
+
+    monkeypatch.setattr(viewer, "_picture", counted)
+    write_rows(tmp_path / ROWS, many)
+    page, data = page_of(tmp_path)
+    shown = data["viewer"]
+    assert len(shown["pictures"]) == viewer.MOST_PICTURES == len(looked_at)
+    assert "24 of 100 pictures are shown" in shown["notes"][-1]
+    assert len(json.dumps(shown)) < viewer.BUDGET
+    assert len(page) < 25_000_000
+    assert len(data["sizes"]) == 100

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 from rich.console import Console
 
 from benchmarks.report import report
+from benchmarks.rows import RUN
 from tests.benchmarks.results import make_results
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="needs playwright")
@@ -34,6 +36,7 @@ def browser() -> Iterator[Any]:
 def address(tmp_path_factory: pytest.TempPathFactory) -> str:
     out = tmp_path_factory.mktemp("results")
     make_results(out, ["a.png", HOSTILE])
+    (out / RUN).write_text(json.dumps({"command": ["python"], "skipped": {"avif": "not built in"}}))
     report(out, Console(file=io.StringIO()))
     return (out / "report.html").as_uri()
 
@@ -61,13 +64,13 @@ def clip(page: Any) -> str:
 
 
 def test_the_figures_are_there(page: Any) -> None:
-    assert page.locator("#charts svg[role=img]").count() == 2  # PSNR and SSIM
-    assert page.locator("#charts .curve").count() == 2 * 3
+    assert page.locator("#charts svg[role=img]").count() == 3  # PSNR, SSIM, feature distance
+    assert page.locator("#charts .curve").count() == 3 * 3
     assert page.locator("#speed-charts .curve").count() == 2 * 3
     assert page.locator("#rates-table tbody tr").count() == 2
     assert page.locator("#codecs-table tbody tr").count() == 3
     page.locator("#legend button").first.click()
-    assert page.locator("#charts .curve").count() == 2 * 2
+    assert page.locator("#charts .curve").count() == 3 * 2
 
 
 def test_pictures_are_decoded(page: Any) -> None:
@@ -136,7 +139,31 @@ def test_tables_sort(page: Any) -> None:
     assert page.get_by_label("Picture", exact=True).input_value() == HOSTILE
 
 
-@pytest.mark.parametrize("width", [360, 1600])
+def test_what_is_seen_first_is_a_fair_comparison(page: Any) -> None:
+    shares = page.locator(".crops dt", has_text="of the size").locator("xpath=following-sibling::dd[1]")
+    sizes = page.get_by_label("Size of the files, at most", exact=True)
+
+    def gap() -> float:
+        percents = [int(text.removesuffix(" %")) for text in shares.all_inner_texts()]
+        assert len(percents) == 2
+        return max(100 - percent if percent <= 100 else 2 * (percent - 100) for percent in percents)
+
+    first = gap()
+    gaps = []
+    for index in range(sizes.locator("option").count()):
+        sizes.select_option(str(index))
+        gaps.append(gap())
+    assert first == min(gaps) or first <= 8
+
+
+def test_notes_are_words(page: Any) -> None:
+    notes = page.locator("#notes-list").inner_text()
+    assert "needs at least 161x161 pixels" in notes
+    assert "Skipped: avif: not built in" in notes
+    assert "{" not in notes
+
+
+@pytest.mark.parametrize("width", [320, 375, 1600])
 def test_nothing_is_wider_than_the_window(page: Any, width: int) -> None:
     page.set_viewport_size({"width": width, "height": 700})
     page.emulate_media(color_scheme="dark")

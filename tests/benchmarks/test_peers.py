@@ -15,6 +15,7 @@ from benchmarks.datasets import Pixels
 from benchmarks.peers import PEERS, AvifFast, Jpeg, JpegXl, MozJpeg, Native, WebP, find_peers, make_peer
 from benchmarks.peers.jpegxl import distance
 from latentcodec.errors import InvalidArgument, MissingDependency, TargetUnreachable, UnknownModel
+from latentcodec.weights import store
 from tests.benchmarks.conftest import make_picture, psnr
 
 WEIGHTS = Path(__file__).resolve().parents[3] / "shared" / "weights"
@@ -113,6 +114,16 @@ def test_absent_codecs_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
         make_peer("jpegxl")
     with pytest.raises(UnknownModel):
         make_peer("vae:none")
+
+
+def test_vae_is_every_model_in_the_store(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("LATENTCODEC_HOME", str(tmp_path))
+    peers, absent = find_peers(["jpeg", "vae"])
+    assert [peer.name for peer in peers] == ["jpeg"]
+    assert absent["vae"].startswith(f"no model is in {tmp_path}")
+    monkeypatch.setattr(store, "stored_names", lambda: ["one", "two"])
+    _, absent = find_peers(["jpeg", "vae"])
+    assert set(absent) == {"vae:one", "vae:two"}  # neither can be opened
 
 
 def test_jpeg_is_progressive(picture: Pixels) -> None:

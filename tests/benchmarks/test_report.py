@@ -111,6 +111,12 @@ def test_failures_are_told(tmp_path: Path) -> None:
     assert "psnr: webp 50 is left out: 0 of 1 pictures" in summary["left_out"]
 
 
+def test_a_picture_that_cannot_be_loaded_is_told_once(tmp_path: Path) -> None:
+    broken = [row("b.png", codec, 5, 1, error="load: OSError: no") for codec in ("native", "jpeg")]
+    _, text = make(tmp_path, rows_of(["a.png"]) + broken)
+    assert text.count("b.png: load: OSError: no") == 1
+
+
 def test_only_failures(tmp_path: Path) -> None:
     summary, text = make(tmp_path, [row("a.png", "native", 50, 1, error="load: OSError: no")])
     assert "load: OSError: no" in text

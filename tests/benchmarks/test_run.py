@@ -1,4 +1,4 @@
-"""benchmarks.run and benchmarks.rows: what a row holds, what a second run keeps; failures are rows too."""
+"""benchmarks.run: what a row holds, what a second run keeps; failures are rows too."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from benchmarks.datasets import Pixels, find_data_set, sha256
 from benchmarks.measure import machine
 from benchmarks.metrics import Metric, packages
 from benchmarks.peers import Jpeg, Peer
-from benchmarks.rows import PICTURES, ROWS, RUN, SCHEMA, STREAMS, Row, read_rows, write_rows
+from benchmarks.rows import PICTURES, ROWS, RUN, SCHEMA, STREAMS, Row, read_rows
 from benchmarks.run import run
 from latentcodec.errors import InvalidArgument
 from tests.benchmarks.conftest import Coarse, make_picture, psnr
@@ -221,6 +221,23 @@ def test_a_file_of_the_first_schema_is_measured_again_and_that_is_said(folder: P
     assert "2 rows are of an older schema" in console.file.getvalue()  # type: ignore[attr-defined]
 
 
+def test_what_a_kill_leaves_half_written_is_removed(folder: Path, tmp_path: Path) -> None:
+    rows = go(folder, tmp_path, Coarse(), settings=[1])
+    left = f".{'0' * 16}.tmp"
+    stale = [tmp_path / name / left for name in ("", STREAMS, PICTURES)]
+    stale += [tmp_path / PICTURES / f"{'0' * 16}.png", tmp_path / STREAMS / f"{'0' * 32}.jpg"]
+    foreign = [tmp_path / "notes.txt", tmp_path / PICTURES / "mine.png", tmp_path / STREAMS / "mine.jpg"]
+    for path in stale + foreign:
+        path.write_text("x")
+    assert go(folder, tmp_path, Coarse(), settings=[1]) == rows
+    assert [path for path in stale if path.exists()] == []
+    assert all(path.exists() for path in foreign)
+    assert {path.name for path in (tmp_path / PICTURES).iterdir()} == {
+        "mine.png",
+        *(f"{row.digest}.png" for row in rows),
+    }
+
+
 def test_results_do_not_go_among_the_pictures(folder: Path, tmp_path: Path) -> None:
     folder.rename(tmp_path / PICTURES)
     with pytest.raises(InvalidArgument, match="holds the data set"):
@@ -252,6 +269,7 @@ def test_an_unreadable_picture_is_rows(folder: Path, tmp_path: Path) -> None:
     assert failed.picture == "text.png"
     assert failed.pixels is None
     assert (failed.error or "").startswith("load: UnidentifiedImageError")
+    assert str(folder) not in (failed.error or "")
 
 
 def test_a_metric_s_failure_keeps_what_was_measured(folder: Path, tmp_path: Path) -> None:
@@ -300,36 +318,3 @@ def test_a_picture_of_another_size_is_a_failure(folder: Path, tmp_path: Path) ->
 
     (row, _) = go(folder, tmp_path, Cropping(), settings=[1])
     assert row.error == "decode: InvalidArgument: the picture is (96, 112, 3), and (95, 112, 3) came back"
-
-
-def test_rows_survive_the_file(tmp_path: Path) -> None:
-    rows = [
-        Row("é.png", "0", "jpeg", "v", 50, "here", 12, 34, 22.7, {"psnr": math.inf, "ssim": 0.5}, 0.1, 0.2),
-        Row("b.png", "0", "native", "v", 0.25, "here", error="encode: X: y"),
-    ]
-    write_rows(tmp_path / ROWS, rows)
-    assert read_rows(tmp_path / ROWS) == rows
-    assert "Infinity" not in (tmp_path / ROWS).read_text()
-    assert json.loads((tmp_path / ROWS).read_text().splitlines()[0])["schema"] == SCHEMA
-    assert [path.name for path in tmp_path.iterdir()] == [ROWS]
-
-
-@pytest.mark.parametrize(
-    "line", ["{", "[]", "{}", '{"metrics": {}, "colour": 1}', '{"metrics": {"psnr": "x"}}']
-)
-def test_a_line_that_is_no_row(tmp_path: Path, line: str) -> None:
-    good = Row("a.png", "0", "jpeg", "v", 50, "here").to_json()
-    (tmp_path / ROWS).write_text(f"{good}\n{line}\n")
-    with pytest.raises(InvalidArgument, match=r"rows\.jsonl, line 2: not a row"):
-        read_rows(tmp_path / ROWS)
-
-
-def test_a_newer_schema_is_refused(tmp_path: Path) -> None:
-    newer = {**json.loads(Row("a.png", "0", "jpeg", "v", 50, "here").to_json()), "schema": 3, "colour": 1}
-    (tmp_path / ROWS).write_text(json.dumps(newer) + "\n")
-    with pytest.raises(InvalidArgument, match=r"line 1: schema 3, and this version reads up to 2"):
-        read_rows(tmp_path / ROWS)
-
-
-def test_no_file_is_no_rows(tmp_path: Path) -> None:
-    assert read_rows(tmp_path / ROWS) == []
