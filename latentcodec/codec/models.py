@@ -45,7 +45,7 @@ def codec_for(
     """
     if in_use is not None and in_use.fingerprint == chunk.fingerprint:
         return in_use
-    other: LatentCodec | None = in_use
+    other = in_use if in_use is not None and in_use.identity.name == chunk.name else None
     # The name is a hint from the file: it is looked up in the store only, it is never a path.
     for name in sorted(stored_names(), key=lambda name: name != chunk.name):
         try:

@@ -180,6 +180,15 @@ def test_a_missing_model_is_named_with_the_way_out(toy: Codec, codec: Codec) -> 
         codec.decode(data)
 
 
+def test_an_autoencoder_that_was_used_before_is_not_blamed(toy: Codec, tmp_path: Path) -> None:
+    other = save_pair(tmp_path / "other" / "second", 2)
+    add(other, "second")
+    reader = Codec(device="cpu")
+    reader.decode(Codec(other, "cpu").encode(photograph(width=16, height=16)))
+    with pytest.raises(UnknownModel, match="needs the autoencoder toy .* not installed"):
+        reader.decode(toy.encode(photograph(width=16, height=16)))
+
+
 def test_a_model_is_found_by_name_and_by_fingerprint(toy: Codec, codec: Codec, pair: Path) -> None:
     data = toy.encode(photograph(width=16, height=16))
     wanted = np.asarray(toy.decode(data))
