@@ -15,7 +15,10 @@ from latentcodec.errors import LimitExceeded, MalformedFile
 __all__ = ["FINGERPRINT_BYTES", "KINDS", "AutoencoderChunk", "ScalarQuantiser"]
 
 # The number of a kind is its place; it stands in files. 0 is for configurations that the caller gave.
-KINDS = ("other", "taesd", "taesdxl", "taesd3", "taef1", "taef2", "kl-sd", "kl-sdxl", "kl-x4")
+KINDS = (
+    *("other", "taesd", "taesdxl", "taesd3", "taef1", "taef2"),
+    *("kl-sd", "kl-sdxl", "kl-x4", "kl-sd3", "kl-flux"),
+)
 FINGERPRINT_BYTES = 8
 PRIOR_HASH_BYTES = 8
 MAX_NAME_BYTES = 64

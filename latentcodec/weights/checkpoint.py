@@ -15,6 +15,7 @@ them. The store never does that; it replaces files.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -90,13 +91,18 @@ def joined(path: Path, parts: Mapping[str, Checkpoint]) -> Checkpoint:
     return Checkpoint(path, shapes, read)
 
 
+def is_index(path: Path) -> bool:
+    """Whether a file is the index of a sharded one: *.index.json, or *.index.fp16.json of a variant."""
+    return re.search(r"\.index(\.\w+)?\.json$", path.name) is not None
+
+
 def open_checkpoint(path: Path) -> Checkpoint:
     """Open a weights file: safetensors, PyTorch's own, or the index of a sharded one.
 
     The content decides, not the name. Nothing in the file is executed. Raises UnknownModel where there is no
     such file, InvalidWeights where it is damaged, truncated, of another kind or holds code, and OSError.
     """
-    if path.name.endswith(".index.json"):
+    if is_index(path):
         return _read_shards(path)
     try:
         with path.open("rb") as file:

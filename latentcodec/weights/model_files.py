@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from latentcodec.errors import InvalidWeights, UnknownModel
-from latentcodec.weights.checkpoint import Checkpoint, joined, open_checkpoint
+from latentcodec.weights.checkpoint import Checkpoint, is_index, joined, open_checkpoint
 from latentcodec.weights.detected import AUTOENCODER, DEPTH, SECOND_TEXT_ENCODER, TEXT_ENCODER, UNET
 from latentcodec.weights.layouts import Part, find_parts, unknown_names
 
@@ -38,6 +38,7 @@ _ENDINGS = (
     ".bin",
     ".bin.index.json",
     ".fp16.bin",
+    ".bin.index.fp16.json",
 )
 _SIDECARS = ("scheduler/scheduler_config.json", "vae/config.json", "config.json", "model_index.json")
 _PAIR_ENDINGS = (".safetensors", ".pth", ".pt", ".bin")
@@ -105,7 +106,7 @@ def _single_file(path: Path) -> ModelFiles:
             stated = re.search(r"^\s*parameterization:\s*[\"']?(\w+)", text, re.MULTILINE)
             if stated or "model:" in text:  # such a configuration means eps where it is silent
                 notes["prediction"] = (stated[1] if stated else "eps", sidecar.name)
-    if path.name.endswith(".index.json"):
+    if is_index(path):
         files += _shards(path)
     if path.parent.joinpath("config.json").is_file():
         notes |= _diffusers_notes(path.parent, ("config.json",))

@@ -90,7 +90,7 @@ def models_folder() -> Path:
 def stored_names() -> list[str]:
     """The names of the models in the store, sorted."""
     folder = models_folder()
-    names = sorted(each.name for each in folder.iterdir()) if folder.is_dir() else []
+    names = sorted(each.name for each in folder.iterdir() if each.is_dir()) if folder.is_dir() else []
     return [name for name in names if _NAME.fullmatch(name)]
 
 
@@ -155,6 +155,8 @@ def check_name(name: str) -> str:
             f"model name {name!r}: use up to 64 letters, digits, points, dashes and underscores; "
             "the first a letter or a digit"
         )
+    if name == "native":
+        raise InvalidArgument("model name 'native': it means this package's own model; use another")
     return name
 
 

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from latentcodec.codec import scalar
 from latentcodec.codec.autoencoder_chunk import KINDS, AutoencoderChunk, ScalarQuantiser
 from latentcodec.errors import LimitExceeded, MalformedFile
+from latentcodec.weights.families import AUTOENCODERS
 
 CHUNK = AutoencoderChunk(
     "taef2", 4, 3, bytes(range(8)), "taef2", ScalarQuantiser(80, (0, 1, 2, 15), (0, -7, 7, 3))
@@ -47,6 +48,13 @@ def test_round_trip_and_every_truncation(chunk: AutoencoderChunk) -> None:
             AutoencoderChunk.unpack(payload[:length])
     with pytest.raises(MalformedFile, match="fields end at"):
         AutoencoderChunk.unpack(payload + b"\0")
+
+
+def test_files_can_name_every_autoencoder_that_is_detected() -> None:
+    assert set(AUTOENCODERS) <= set(KINDS)
+    assert KINDS.index("taef2") == 5  # numbers stand in files
+    assert KINDS.index("kl-x4") == 8
+    assert KINDS.index("kl-flux") == 10
 
 
 def test_known_bytes() -> None:

@@ -185,7 +185,7 @@ def test_an_autoencoder_that_was_used_before_is_not_blamed(toy: Codec, tmp_path:
     add(other, "second")
     reader = Codec(device="cpu")
     reader.decode(Codec(other, "cpu").encode(photograph(width=16, height=16)))
-    with pytest.raises(UnknownModel, match="needs the autoencoder toy .* not installed"):
+    with pytest.raises(UnknownModel, match=r"needs the autoencoder toy .* not installed"):
         reader.decode(toy.encode(photograph(width=16, height=16)))
 
 

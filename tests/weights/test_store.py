@@ -112,11 +112,15 @@ def test_links(pair: Path, home: Path) -> None:
 
 
 def test_names(single: Path) -> None:
+    with pytest.raises(InvalidArgument, match="own model"):
+        add(single, "native")
     for name in ("", ".", "..", "a/b", "../x", "a\\b", ".hidden", "-x", "a" * 65, "a b", "ü", "a\n"):
         with pytest.raises(InvalidArgument, match="model name"):
             add(single, name)
     for name in ("a", "A.b-c_9", "0" * 64):
         assert add(single, name).name == name
+    (models_folder() / "Thumbs.db").write_bytes(b"of a file manager")
+    assert [each.name for each in list_models()] == sorted(("a", "A.b-c_9", "0" * 64))
     with pytest.raises(InvalidArgument, match="the store has such a model"):
         add(single, "a")
 
