@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageCms
 
 from latentcodec import header
 from latentcodec.codec import encoder
@@ -28,6 +29,7 @@ from latentcodec.training.optimiser import Optimiser
 from latentcodec.weights.native import NativeWeights, shipped_weights
 
 Pixels = npt.NDArray[np.uint8]
+SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 SAMPLES = Path(__file__).resolve().parents[1] / "samples"
 
 
@@ -38,6 +40,21 @@ def photograph(
     with Image.open(SAMPLES / f"{name}.png") as image:
         pixels = np.array(image.convert("RGB"))
     return pixels if not width else pixels[top : top + height, left : left + width].copy()
+
+
+def rgb(image: Image.Image) -> Pixels:
+    """A Pillow image as uint8 (H, W, 3)."""
+    return np.asarray(image.convert("RGB"))
+
+
+def with_metadata() -> Image.Image:
+    """A turned picture with profile and EXIF, as a camera's file has them."""
+    image = Image.fromarray(photograph(width=64, height=40))
+    exif = Image.Exif()
+    exif[0x0112], exif[0x010F] = 6, "maker"
+    held = io.BytesIO()
+    image.save(held, "PNG", exif=exif.tobytes(), icc_profile=SRGB)
+    return Image.open(held)
 
 
 def psnr(reference: Pixels, distorted: Pixels) -> float:
@@ -56,6 +73,13 @@ def interruptible() -> None:
     """Ctrl-C works in tests and the processes they start, also where the suite runs in the background."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty store of models: no test sees the user's own."""
+    monkeypatch.setenv("LATENTCODEC_HOME", str(tmp_path / "home"))
+    return tmp_path / "home"
 
 
 @pytest.fixture(scope="session")

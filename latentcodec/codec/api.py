@@ -22,11 +22,11 @@ from latentcodec.atomic import write_atomically
 from latentcodec.chunks import DEFAULT_LIMITS
 from latentcodec.codec.arguments import ImageLike, PathLike, as_picture, check_target, number
 from latentcodec.codec.cleanup_file import MATCHED, CleanupRequest, cleaner_for
-from latentcodec.codec.cleanup_unet import open_unet
+from latentcodec.codec.cleanup_unet import CleanupUNet, open_unet
 from latentcodec.codec.decoder import decode_file, decode_with, read
 from latentcodec.codec.encoder import BaseEncoder, PictureEncoder
 from latentcodec.codec.info import Info, info
-from latentcodec.codec.latent import file_chunk
+from latentcodec.codec.latent import LatentCodec, file_chunk
 from latentcodec.codec.latent_file import PALETTE, SCALAR, LatentEncoder, LatentReader, check_options
 from latentcodec.codec.models import codec_for, open_codec
 from latentcodec.codec.native import NativeCodec
@@ -76,7 +76,8 @@ class Codec:
         """
         self.model, self.device, self.limits = model, choose_device(device), limits
         self._latent = open_codec(model, self.device) if model != NATIVE else None
-        self._read_with = self._latent
+        self._kept: LatentCodec | None = None  # what earlier files needed: the next is likely to as well
+        self._kept_unet: CleanupUNet | None = None
         self._prior = None if prior is None else open_prior(prior, self.device)
         self._cleanup: CleanupRequest | None = None
         if cleanup_unet is not None:
@@ -87,7 +88,6 @@ class Codec:
                 prompt=tuple(cleanup_prompt),
                 seed=cleanup_seed,
             )
-        self._clean_with = self._cleanup.unet if self._cleanup else None
         if self._latent is None:
             _native(NATIVE_MODEL, self.device)  # loaded now, so that what is wrong is told now
 
@@ -206,11 +206,10 @@ class Codec:
         file, report = read(bytes(data), self.limits, partial)
         if file.header.model_number == EXTERNAL_MODEL:
             chunk = file_chunk(file)
-            # Kept: the next file is likely to need the same.
-            self._read_with = codec_for(chunk, self.device, self._read_with)
-            cleaner = cleaner_for(file, self._read_with, strength, self._cleanup, self._clean_with)
-            self._clean_with = cleaner.unet if cleaner else self._clean_with
-            reader = LatentReader(self._read_with, file.header, chunk, self._prior, cleaner)
+            codec = self._kept = codec_for(chunk, self.device, self._latent, self._kept)
+            cleaner = cleaner_for(file, codec, strength, self._cleanup, self._kept_unet)
+            self._kept_unet = cleaner.unet if cleaner else self._kept_unet
+            reader = LatentReader(codec, file.header, chunk, self._prior, cleaner)
             return decode_with(reader, file, self.limits, report)
         if strength:
             raise InvalidArgument("cleanup: the file is of the native model, which has none; leave it out")

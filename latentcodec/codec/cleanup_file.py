@@ -107,13 +107,13 @@ def cleaner_for(
     codec: LatentCodec,
     strength: float,
     request: CleanupRequest | None = None,
-    in_use: CleanupUNet | None = None,
+    kept: CleanupUNet | None = None,
 ) -> Cleaner | None:
     """The clean-up of a file at a strength of 0 to 1; None where nothing is to be done.
 
     request: what the user says, of which a file that stores no clean-up takes UNet, preset, prompt and seed,
     at the error that uniform quantisation has in steps of its size, everywhere and without the encoder's
-    comparison with the source: a CleanupWarning says so. in_use: a UNet that is loaded already.
+    comparison with the source: a CleanupWarning says so. kept: the UNet of an earlier file.
     Raises InvalidArgument where that cannot be, MalformedFile, and as unet_for does.
     """
     if not strength:
@@ -123,7 +123,7 @@ def cleaner_for(
     if chunk is not None:
         if not any(chunk.amounts):
             return None
-        unet = unet_for(chunk, codec.device, in_use)
+        unet = unet_for(chunk, codec.device, request.unet if request else None, kept)
         return Cleaner(chunk, unet, codec, header, strength)
     if request is None or autoencoder.scalar is None:
         why = (

@@ -1,8 +1,7 @@
 """The UNet of a clean-up: opened for an encoder, found for a file that names one, told the prompt.
 
 name or path ─► weights.load ─► CleanupUNet ─► denoiser of a piece
-d chunk ─► the one in use? ─► of that name in the store? ─► any other in the store of that fingerprint?
-                                                          └─► UnknownModel, WeightsMismatch
+d chunk ─► its fingerprint ─► lookup ─┘
 prompt's ids ─► start, ids, end, padding ─► text encoder of the same model, then let go ─► context
 """
 
@@ -16,9 +15,10 @@ from torch import Tensor
 
 from latentcodec.codec.cleanup_chunk import FINGERPRINT_BYTES, PREDICTIONS, CleanupChunk
 from latentcodec.codec.latent import LatentCodec
+from latentcodec.codec.lookup import find_network
 from latentcodec.diffusion.prediction import Denoiser, denoiser_of
 from latentcodec.diffusion.schedule import NoiseSchedule
-from latentcodec.errors import InvalidArgument, LatentCodecError, UnknownModel, WeightsMismatch
+from latentcodec.errors import InvalidArgument, UnknownModel
 from latentcodec.nn.device import full_precision
 from latentcodec.nn.text_encoder import TextEncoderConfig, TextFeatures
 from latentcodec.nn.unet import UNet, size_embedding
@@ -127,34 +127,26 @@ def open_unet(model: str | os.PathLike[str], device: torch.device) -> CleanupUNe
     return CleanupUNet(model, loaded.module, resolve(model).name, prediction, identity, device)
 
 
-def unet_for(chunk: CleanupChunk, device: torch.device, in_use: CleanupUNet | None = None) -> CleanupUNet:
-    """The UNet that a file names. in_use: one that is loaded already.
+def unet_for(
+    chunk: CleanupChunk,
+    device: torch.device,
+    given: CleanupUNet | None = None,
+    kept: CleanupUNet | None = None,
+) -> CleanupUNet:
+    """The UNet that a file names.
 
-    Raises UnknownModel where there is none of this name, WeightsMismatch where there is, with other weights,
-    and InvalidWeights where it is damaged.
+    given: the user's; kept: one that an earlier file needed. Raises as lookup.find_network does.
     """
-    needs = f"the file's clean-up needs the UNet {chunk.describe()}"
-    way_out = f"{_WAY_OUT}, or leave --cleanup out"
-    if in_use is not None and in_use.fingerprint == chunk.fingerprint:
-        return in_use
-    other = in_use
-    # The name is a hint from the file: it is looked up in the store only, it is never a path.
-    stored = [each.name for each in list_models() if each.detected and UNET in each.detected.components]
-    for name in sorted(stored, key=lambda name: name != chunk.name):
-        try:
-            found = open_unet(name, device)
-        except (LatentCodecError, OSError):
-            if name == chunk.name:
-                raise
-            continue  # damaged: not this file's
-        if found.fingerprint == chunk.fingerprint:
-            return found
-        other = found if name == chunk.name else other
-    if other is not None:
-        raise WeightsMismatch(
-            f"{needs}; {other.name} here has fingerprint {other.fingerprint.hex()}: {way_out}"
-        )
-    raise UnknownModel(f"{needs}, which is not installed: {way_out}")
+    return find_network(
+        chunk.fingerprint,
+        chunk.name,
+        [each.name for each in list_models() if each.detected and UNET in each.detected.components],
+        lambda name: open_unet(name, device),
+        given=given,
+        kept=kept,
+        needs=f"the file's clean-up needs the UNet {chunk.describe()}",
+        way_out=f"{_WAY_OUT}, or leave --cleanup out",
+    )
 
 
 def _padded(prompt: Prompt, config: TextEncoderConfig) -> list[int]:

@@ -75,6 +75,11 @@ class LatentCodec:
                 "a file holds downscales of 4 to 32 and at most as many channels as pixels they cover"
             )
 
+    @property
+    def name(self) -> str:
+        """What the user calls it."""
+        return self.identity.name
+
     @cached_property
     def fingerprint(self) -> bytes:
         """What a V chunk says of the weights."""

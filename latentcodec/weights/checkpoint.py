@@ -104,6 +104,8 @@ def open_checkpoint(path: Path) -> Checkpoint:
     """
     if is_index(path):
         return _read_shards(path)
+    if path.exists() and not path.is_file():  # a pipe would be waited for
+        raise InvalidWeights(f"{path}: this is no regular file; name the weights file itself")
     try:
         with path.open("rb") as file:
             head = file.read(_HEAD)

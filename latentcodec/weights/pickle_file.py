@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import pickle
 import re
+import warnings
 import zipfile
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
@@ -45,7 +46,8 @@ def read_pickle(path: Path) -> dict[str, Tensor]:
     if zipped:
         _check_archive(path)
     try:
-        with _inert_classes(), path.open("rb") as file:
+        with _inert_classes(), warnings.catch_warnings(), path.open("rb") as file:
+            warnings.filterwarnings("ignore", "Detected pickle protocol")  # _refusal tells of it
             # PyTorch maps only what is given by name, and goes by that name's suffix.
             mapped = zipped and path.suffix != ".safetensors"
             source = path if mapped else file
@@ -106,7 +108,12 @@ def _refusal(error: Exception) -> str:
             f"holds Python objects ({named[1]}), which could run code and are never loaded; "
             "use the model's .safetensors file"
         )
-    said = str(error).partition("WeightsUnpickler error: ")[2] or "not what PyTorch writes"
+    said = str(error).partition("WeightsUnpickler error: ")[2].strip() or "not what PyTorch writes"
+    if said.startswith("Unsupported operand"):
+        return (
+            "a pickle in another form than PyTorch's, or a damaged one: such could run code and are never "
+            "loaded; use the model's .safetensors file"
+        )
     return f"a damaged PyTorch file, or one with objects other than tensors ({said.splitlines()[0][:200]})"
 
 

@@ -27,7 +27,7 @@ def browser() -> Iterator[Any]:
     with sync_api.sync_playwright() as playwright:
         if program is None and not Path(playwright.chromium.executable_path).exists():
             pytest.skip("no Chromium: apt install chromium, or playwright install chromium")
-        browser = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
+        browser = playwright.chromium.launch(executable_path=program)
         yield browser
         browser.close()
 

@@ -23,8 +23,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(autouse=True)
-def empty_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("LATENTCODEC_HOME", str(tmp_path / "home"))
+def toys(monkeypatch: pytest.MonkeyPatch) -> None:
     know_toys(monkeypatch)
 
 

@@ -18,11 +18,6 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return save_pair(tmp_path_factory.mktemp("models") / "toy", 1)
 
 
-@pytest.fixture(autouse=True)
-def empty_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("LATENTCODEC_HOME", str(tmp_path / "home"))
-
-
 def test_there_and_back(call: Call, picture: Path, model: Path, tmp_path: Path) -> None:
     packed, shown = tmp_path / "small.lci", tmp_path / "shown.png"
     assert call("compress", "--model", model, "-q", "40", picture, packed).code == 0

@@ -17,11 +17,6 @@ from tests.cli.conftest import Call
 from tests.weights.checkpoints import random_network
 
 
-@pytest.fixture(autouse=True)
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("LATENTCODEC_HOME", str(tmp_path / "home"))
-
-
 @pytest.fixture
 def single(tmp_path: Path) -> Path:
     path = tmp_path / "tiny.safetensors"

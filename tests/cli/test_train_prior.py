@@ -34,12 +34,6 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture(autouse=True)
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("LATENTCODEC_HOME", str(tmp_path / "home"))
-    return tmp_path / "home"
-
-
 def few(model: Path, pictures: Path, *more: object) -> list[object]:
     return ["train", "prior", model, pictures, "--steps", "1", "--crops", "2", "--threads", "1", *more]
 

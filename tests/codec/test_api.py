@@ -1,15 +1,14 @@
-"""The public API: every kind of picture goes in and comes out, and targets hold for what is returned."""
+"""The public API: every kind of picture goes in and comes out, and mistakes are told."""
 
 from __future__ import annotations
 
 import io
 from fractions import Fraction
-from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image, ImageCms
+from PIL import Image
 
 import latentcodec
 from latentcodec.chunks import Limits
@@ -28,13 +27,7 @@ from latentcodec.errors import (
     UnsupportedVersion,
 )
 from latentcodec.image import DroppedDataWarning, from_array
-from tests.conftest import SAMPLES, Pixels, photograph, psnr
-
-SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
-
-
-def rgb(image: Image.Image) -> Pixels:
-    return np.asarray(image.convert("RGB"))
+from tests.conftest import SAMPLES, SRGB, photograph, psnr, rgb, with_metadata
 
 
 @pytest.mark.parametrize(
@@ -124,16 +117,6 @@ def test_the_badge_sample(codec: Codec) -> None:
         assert np.array_equal(np.asarray(shown.getchannel("A")), np.asarray(image.getchannel("A")))
 
 
-def with_metadata() -> Image.Image:
-    """A turned picture with profile, EXIF and XMP, as a camera's file has them."""
-    image = Image.fromarray(photograph(width=64, height=40))
-    exif = Image.Exif()
-    exif[0x0112], exif[0x010F] = 6, "maker"
-    held = io.BytesIO()
-    image.save(held, "PNG", exif=exif.tobytes(), icc_profile=SRGB)
-    return Image.open(held)
-
-
 def test_metadata_is_kept_and_orientation_applied(codec: Codec) -> None:
     image = with_metadata()
     shown = codec.decode(codec.encode(image, quality=95))
@@ -168,95 +151,6 @@ def test_animations_are_refused(codec: Codec) -> None:
     frames[0].save(held, "GIF", save_all=True, append_images=frames[1:])
     with pytest.raises(UnsupportedImage, match="2 frames"):
         codec.encode(Image.open(held))
-
-
-PHOTOGRAPHS = [("astronaut", 256, 256), ("chelsea", 300, 260)]
-
-
-@pytest.mark.parametrize(("name", "width", "height"), PHOTOGRAPHS)
-def test_more_quality_is_more_bytes_and_more_psnr(codec: Codec, name: str, width: int, height: int) -> None:
-    pixels = photograph(name, width, height)
-    sizes, scores = [], []
-    for quality in range(0, 101, 5):
-        data = codec.encode(pixels, quality=quality)
-        sizes.append(len(data))
-        scores.append(psnr(pixels, rgb(codec.decode(data))))
-    for before, after in pairwise(sizes):
-        assert after >= 0.995 * before
-    for low, high in pairwise(scores):
-        assert high >= low - 0.05
-    assert sizes[-1] > 10 * sizes[0]
-    assert scores[-1] > scores[0] + 12
-
-
-def test_quality_is_continuous(codec: Codec) -> None:
-    """A fortieth is the finest step; every one of them is another file, near its neighbours."""
-    pixels = photograph(width=256, height=256)
-    sizes = [len(codec.encode(pixels, quality=q)) for q in (49.975, 50, 50.01, 50.025, 50.5)]
-    assert sizes[1] == sizes[2]
-    assert max(sizes[:4]) < 1.02 * min(sizes[:4])
-    assert info(codec.encode(pixels, quality=50.025)).quality == 50.025
-
-
-@pytest.mark.parametrize(("name", "share"), [("astronaut", 0.02), ("coffee", 0.08), ("chelsea", 0.3)])
-def test_sizes_asked_for_are_met(codec: Codec, name: str, share: float) -> None:
-    pixels = photograph(name, 288, 256)
-    target = round(share * pixels.size / 3)
-    assert 0.99 * target <= len(codec.encode(pixels, target_size=target)) <= target
-
-
-def test_bits_per_pixel_asked_for_are_met(codec: Codec) -> None:
-    pixels = photograph("coffee", 257, 255)
-    for target in (0.2, 0.75, 2):
-        bpp = 8 * len(codec.encode(pixels, target_bpp=target)) / (257 * 255)
-        assert 0.985 * target <= bpp <= target
-
-
-@pytest.mark.parametrize("name", ["astronaut", "coffee"])
-@pytest.mark.parametrize("target", [24, 30.5, 36])
-def test_psnr_asked_for_is_met(
-    codec: Codec, name: str, target: float, request: pytest.FixtureRequest
-) -> None:
-    pixels = photograph(name, 200, 176)
-    data = codec.encode(pixels, min_psnr=target)
-    found = psnr(pixels, rgb(codec.decode(data)))
-    assert target <= found
-    goal = info(data).goal
-    assert goal is not None
-    assert goal.psnr == pytest.approx(found, abs=0.011)
-    if (name, target) == ("coffee", 24):
-        request.applymarker(
-            pytest.mark.xfail(strict=True, reason="neighbouring levels of small crops differ by 0.3 dB here")
-        )
-    assert found < target + 0.1
-
-
-def test_targets_hold_with_metadata_and_alpha(codec: Codec) -> None:
-    image = with_metadata().resize((256, 160))
-    image.putalpha(Image.linear_gradient("L").resize((256, 160)))
-    image.info["icc_profile"] = SRGB
-    target = len(codec.encode(image, quality=100)) * 3 // 4
-    assert 0.99 * target <= len(codec.encode(image, target_size=target)) <= target
-    gray = image.convert("LA")
-    del gray.info["icc_profile"], gray.info["exif"]
-    shown = codec.decode(codec.encode(gray, min_psnr=32))
-    visible = np.asarray(gray.getchannel("A")) > 0
-    assert psnr(np.asarray(gray)[visible, 0], np.asarray(shown)[visible, 0]) >= 32
-
-
-def test_targets_out_of_reach_name_the_bound(codec: Codec) -> None:
-    pixels = photograph(width=128, height=128)
-    least, most = (len(codec.encode(pixels, quality=q)) for q in (0, 100))
-    with pytest.raises(TargetUnreachable, match=f"at least {least} bytes"):
-        codec.encode(pixels, target_size=least - 1)
-    with pytest.raises(TargetUnreachable, match=f"at most {most} bytes"):
-        codec.encode(pixels, target_size=2 * most)
-    with pytest.raises(TargetUnreachable, match=r"target 1e-06 bpp: .* ask for at least \d\S* bpp$"):
-        codec.encode(pixels, target_bpp=1e-6)
-    with pytest.raises(TargetUnreachable, match="dB"):
-        codec.encode(pixels, min_psnr=90)
-    assert len(codec.encode(pixels, target_size=least)) <= least
-    assert codec.encode(pixels, min_psnr=1)  # quality 0 is more than enough
 
 
 @pytest.mark.parametrize(

@@ -46,11 +46,9 @@ WITHOUT_TEXT = UNetConfig(
 
 
 @pytest.fixture(autouse=True)
-def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty store of models, and toys that are taken for Stable Diffusion 1.x."""
-    monkeypatch.setenv("LATENTCODEC_HOME", str(tmp_path / "home"))
+def toys(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are taken for Stable Diffusion 1.x."""
     know_toys(monkeypatch)
-    return tmp_path / "home"
 
 
 @pytest.fixture(scope="module")

@@ -37,7 +37,6 @@ from latentcodec.errors import (
     MalformedFile,
     TargetUnreachable,
     TruncatedFile,
-    UnknownModel,
     WeightsMismatch,
 )
 from latentcodec.header import EXTERNAL_MODEL
@@ -45,10 +44,8 @@ from latentcodec.image import Picture, from_array
 from latentcodec.nn.autoencoder import AutoencoderConfig, AutoencoderKL
 from latentcodec.salvage import Report, salvage
 from latentcodec.weights.detected import AUTOENCODER, Detected
-from latentcodec.weights.intake import add
 from latentcodec.weights.load import Identity, LoadedAutoencoder
 from tests.conftest import Pixels, photograph, psnr
-from tests.toy_autoencoder import save_pair
 
 SHARED = Path(__file__).resolve().parents[3] / "shared" / "weights"
 real = pytest.mark.skipif(
@@ -58,23 +55,6 @@ slow = pytest.mark.skipif(
     "LATENTCODEC_SLOW" not in os.environ, reason="takes minutes; set LATENTCODEC_SLOW=1 to run it"
 )
 CPU = torch.device("cpu")
-
-
-@pytest.fixture(scope="module")
-def pair(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return save_pair(tmp_path_factory.mktemp("models") / "toy", 1)
-
-
-@pytest.fixture(scope="module")
-def toy(pair: Path) -> Codec:
-    return Codec(pair, "cpu")
-
-
-@pytest.fixture(autouse=True)
-def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty store of models."""
-    monkeypatch.setenv("LATENTCODEC_HOME", str(tmp_path / "home"))
-    return tmp_path / "home"
 
 
 def kl_codec(config: AutoencoderConfig | None = None) -> LatentCodec:
@@ -169,49 +149,6 @@ def test_options_there_are_none_of(toy: Codec, options: dict[str, object]) -> No
 def test_the_native_model_has_no_effort(codec: Codec) -> None:
     with pytest.raises(InvalidArgument, match="native"):
         codec.encode(photograph(width=8, height=8), effort=1)
-
-
-# Which autoencoder.
-
-
-def test_a_missing_model_is_named_with_the_way_out(toy: Codec, codec: Codec) -> None:
-    data = toy.encode(photograph(width=16, height=16))
-    with pytest.raises(UnknownModel, match=r"autoencoder toy \(taesd, fingerprint .*models add"):
-        codec.decode(data)
-
-
-def test_an_autoencoder_that_was_used_before_is_not_blamed(toy: Codec, tmp_path: Path) -> None:
-    other = save_pair(tmp_path / "other" / "second", 2)
-    add(other, "second")
-    reader = Codec(device="cpu")
-    reader.decode(Codec(other, "cpu").encode(photograph(width=16, height=16)))
-    with pytest.raises(UnknownModel, match=r"needs the autoencoder toy .* not installed"):
-        reader.decode(toy.encode(photograph(width=16, height=16)))
-
-
-def test_a_model_is_found_by_name_and_by_fingerprint(toy: Codec, codec: Codec, pair: Path) -> None:
-    data = toy.encode(photograph(width=16, height=16))
-    wanted = np.asarray(toy.decode(data))
-    add(pair, "toy")
-    assert (np.asarray(codec.decode(data)) == wanted).all()
-    named = Codec("toy", "cpu").encode(photograph(width=16, height=16))
-    assert (np.asarray(codec.decode(named)) == wanted).all()
-
-
-def test_a_model_under_another_name_is_found(toy: Codec, pair: Path) -> None:
-    data = toy.encode(photograph(width=16, height=16))
-    add(pair, "renamed")
-    assert Codec(device="cpu").decode(data).size == (16, 16)
-
-
-def test_other_weights_of_the_name_are_refused(toy: Codec, tmp_path: Path) -> None:
-    data = toy.encode(photograph(width=16, height=16))
-    other = save_pair(tmp_path / "other" / "toy", 2)
-    with pytest.raises(WeightsMismatch, match="fingerprint"):
-        Codec(other, "cpu").decode(data)
-    add(other, "toy")
-    with pytest.raises(WeightsMismatch, match="toy here has fingerprint"):
-        Codec(device="cpu").decode(data)
 
 
 def test_the_module_functions_take_a_model(pair: Path, tmp_path: Path) -> None:
@@ -402,62 +339,6 @@ def test_kl_shows_no_seams(small_pieces: None) -> None:
     for axis, size in ((0, 160), (1, 300)):
         across, inside = largest_step(decoded.pixels, list(range(128, size, 128)), axis)
         assert across <= inside + 2
-
-
-# The real one.
-
-
-@pytest.fixture(scope="module")
-def taef2() -> Codec:
-    return Codec(SHARED, "cpu")
-
-
-@real
-def test_taef2_end_to_end(taef2: Codec) -> None:
-    pixels = photograph("astronaut", width=160, height=128)
-    latent = taef2._latent
-    assert latent is not None
-    assert latent.identity.kind == "taef2"
-    before, quality = 0, 0.0
-    for level in (20, 50, 80):
-        data = taef2.encode(pixels, quality=level)
-        reached = psnr(pixels, np.asarray(taef2.decode(data)))
-        assert len(data) > before
-        assert reached > quality + 1
-        before, quality = len(data), reached
-    assert quality > 24
-
-
-@real
-def test_taef2_meets_targets(taef2: Codec) -> None:
-    pixels = photograph("astronaut", width=128, height=128)
-    assert 990 <= len(taef2.encode(pixels, target_size=1000)) <= 1000
-    data = taef2.encode(pixels, min_psnr=22)
-    assert psnr(pixels, np.asarray(taef2.decode(data))) >= 22
-    goal = info(data).goal
-    assert goal is not None
-    assert goal.psnr is not None
-    assert goal.psnr >= 22
-    with pytest.raises(TargetUnreachable):
-        taef2.encode(pixels, min_psnr=60)
-
-
-@real
-def test_taef2_beats_the_palette_by_a_quarter(taef2: Codec) -> None:
-    pixels = photograph("astronaut", width=128, height=128)
-    palette = taef2.encode(pixels, quantiser="palette")
-    reached = psnr(pixels, np.asarray(taef2.decode(palette)))
-    assert len(taef2.encode(pixels, min_psnr=reached)) < 0.75 * len(palette)
-
-
-@real
-def test_refinement_pays(taef2: Codec) -> None:
-    pixels = photograph("coffee", width=64, height=64)
-    size = len(taef2.encode(pixels, quality=50))
-    plain, refined = (taef2.encode(pixels, target_size=size, effort=effort) for effort in (0, 1))
-    assert len(refined) <= size
-    gain = psnr(pixels, np.asarray(taef2.decode(refined))) - psnr(pixels, np.asarray(taef2.decode(plain)))
-    assert gain > 0.5
 
 
 @slow

@@ -36,15 +36,9 @@ from latentcodec.errors import (
 from latentcodec.image import from_array
 from latentcodec.weights.native import FILES
 from tests.conftest import photograph
-from tests.toy_autoencoder import save_pair
 from tests.toy_prior import toy_prior
 
 CPU = torch.device("cpu")
-
-
-@pytest.fixture(scope="module")
-def pair(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return save_pair(tmp_path_factory.mktemp("models") / "toy", 1)
 
 
 @pytest.fixture(scope="module")
@@ -64,13 +58,6 @@ def path(weights: PriorWeights, tmp_path_factory: pytest.TempPathFactory) -> Pat
     path = tmp_path_factory.mktemp("priors") / "toy.safetensors"
     write_prior(weights, path)
     return path
-
-
-@pytest.fixture(autouse=True)
-def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty store."""
-    monkeypatch.setenv("LATENTCODEC_HOME", str(tmp_path / "home"))
-    return tmp_path / "home"
 
 
 @pytest.mark.parametrize(("width", "height"), [(1, 1), (8, 8), (61, 45), (40, 200)])

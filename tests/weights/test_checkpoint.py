@@ -155,12 +155,24 @@ def test_code_is_not_run(tmp_path: Path, place: str, legacy: bool) -> None:
     assert marker.exists()
 
 
-def test_a_bare_pickle_is_not_run(tmp_path: Path) -> None:
-    path = tmp_path / "model.ckpt"
-    path.write_bytes(pickle.dumps(Exploit(tmp_path / "marker")))
-    with pytest.raises(InvalidWeights):
+@pytest.mark.parametrize("protocol", [2, 4, 5])
+@pytest.mark.parametrize("zipped", [False, True])
+def test_a_pickle_of_any_protocol_is_not_run(tmp_path: Path, protocol: int, zipped: bool) -> None:
+    path, exploit = tmp_path / "model.ckpt", Exploit(tmp_path / "marker")
+    if zipped:
+        torch.save({"a": exploit}, path, pickle_protocol=protocol)
+    else:
+        path.write_bytes(pickle.dumps(exploit, protocol=protocol))
+    with pytest.raises(InvalidWeights, match=r"could run code and are never loaded; use the model's .safet"):
         open_checkpoint(path)
     assert not (tmp_path / "marker").exists()
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no named pipes here")
+def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "model.ckpt")
+    with pytest.raises(InvalidWeights, match="no regular file"):
+        open_checkpoint(tmp_path / "model.ckpt")
 
 
 def test_callbacks_of_old_trainers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -47,7 +47,6 @@ def content() -> bytes:
 def hub(content: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
     from huggingface_hub import constants
 
-    monkeypatch.setenv("LATENTCODEC_HOME", str(tmp_path / "home"))
     with running({f"mine/tiny/{FILE}": content}) as server:
         monkeypatch.setattr(constants, "ENDPOINT", server.address)
         template = server.address + "/{repo_id}/resolve/{revision}/{filename}"
@@ -206,7 +205,6 @@ def test_the_environment_is_honoured(hub: Hub, content: bytes, tmp_path: Path) -
 def test_the_licence_of_published_files_is_known(
     tmp_path: Path, content: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("LATENTCODEC_HOME", str(tmp_path / "home"))
     path = tmp_path / "renamed.safetensors"
     path.write_bytes(content)
     known = register(monkeypatch, files=(KnownFile(FILE, None, hashlib.sha256(content).hexdigest()),))

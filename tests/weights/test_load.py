@@ -32,11 +32,6 @@ DEPTH = DepthConfig(
 )  # fmt: skip
 
 
-@pytest.fixture(autouse=True)
-def no_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("LATENTCODEC_HOME", str(tmp_path / "home"))
-
-
 def vae_file(path: Path, change: State | None = None, drop: tuple[str, ...] = (), prefix: str = "") -> State:
     network = random_network(lambda: AutoencoderKL(VAE))
     state = network.state_dict()

@@ -24,12 +24,6 @@ from latentcodec.weights.store import list_models, models_folder, remove, resolv
 from tests.weights.checkpoints import random_network
 
 
-@pytest.fixture(autouse=True)
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("LATENTCODEC_HOME", str(tmp_path / "home"))
-    return tmp_path / "home"
-
-
 @pytest.fixture
 def pair(tmp_path: Path) -> Path:
     """A folder with an encoder and a decoder, and what is neither."""
