@@ -9,16 +9,15 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 from latentcodec.cli.console import explain, say, say_error, table_console
 
 if TYPE_CHECKING:
+    from latentcodec.weights.manifest import Stored
     from latentcodec.weights.registry import Known
-    from latentcodec.weights.store import Stored
 
 _FAMILY_HELP = "What the model is, where it is detected wrongly: sd1, sd2, sdxl, kl-sdxl, taesdxl ..."
 
@@ -30,6 +29,7 @@ def models() -> None:
     \b
     latentcodec models list
     latentcodec models add vae-ft-mse-840000-ema-pruned.safetensors --name ft-mse
+    latentcodec models add sd15 --vae ft-mse --name sd15-mse
     latentcodec models fetch taesd
     latentcodec models verify
 
@@ -57,7 +57,7 @@ def list_(as_json: bool) -> None:
             say_error(line)
     if as_json:
         for each in found:
-            click.echo(json.dumps(_as_json(each)))
+            click.echo(json.dumps(each.to_dict()))
     else:
         _show_list(found, [known for known in KNOWN.values() if known.name not in names])
         say(f"the store is {models_folder()}")
@@ -66,8 +66,13 @@ def list_(as_json: bool) -> None:
 
 
 @models.command(short_help="Put a model that is on disk into the store.")
-@click.argument("path", type=click.Path(exists=True, path_type=Path))
+@click.argument("path")
 @click.option("--name", required=True, metavar="NAME", help="What to call it.")
+@click.option(
+    "--vae",
+    metavar="PATH",
+    help="An autoencoder to use in the place of the model's own: a path, or a name in the store.",
+)
 @click.option(
     "--link", "linked", is_flag=True, help="Leave the files where they are, and note where that is."
 )
@@ -77,15 +82,19 @@ def list_(as_json: bool) -> None:
     type=click.Choice(["epsilon", "v_prediction"]),
     help="What its UNet predicts, where it is detected wrongly.",
 )
-def add(path: Path, name: str, linked: bool, family: str | None, prediction: str | None) -> None:
+def add(
+    path: str, name: str, vae: str | None, linked: bool, family: str | None, prediction: str | None
+) -> None:
     """Put a model into the store, as NAME.
 
-    PATH is a .safetensors, .ckpt or .pth file, a diffusers folder, or a folder with an *_encoder and a
-    *_decoder file. What is found in it is told, with the reasons. A file with code in it is refused.
+    PATH is a .safetensors, .ckpt or .pth file, a diffusers folder, a folder with an *_encoder and a *_decoder
+    file, or a name in the store, whose files are shared. What is found in it is told, with the reasons. A
+    file with code in it is refused, and one whose tensors are not those of the networks it seems to hold.
     """
     from latentcodec.weights.intake import add as add_model
 
-    _show_one(add_model(path, name, linked=linked, family=family, prediction=prediction))
+    model = add_model(path, name, linked=linked, family=family, prediction=prediction, autoencoder=vae)
+    _show_one(model)
 
 
 @models.command(short_help="Download a known model into the store.")
@@ -105,9 +114,7 @@ def fetch(name: str, store_as: str | None) -> None:
     say(f"licence: {model.licence} ({model.page})")
     if model.restrictions:
         say(f"restrictions: {model.restrictions}")
-    if model.repository and model.revision is None:
-        say(f"revision: the newest of {model.repository}, for none is pinned")
-    _show_one(fetch_model(name, store_as=store_as))
+    _show_one(fetch_model(name, store_as=store_as, report=say))
 
 
 @models.command(short_help="What is known of a model.")
@@ -130,7 +137,7 @@ def info(name: str, as_json: bool) -> None:
         return
     model = stored(name)
     if as_json:
-        click.echo(json.dumps(_as_json(model)))
+        click.echo(json.dumps(model.to_dict()))
     else:
         _show_one(model)
 
@@ -169,11 +176,6 @@ def remove(name: str) -> None:
     say(f"{name}: removed")
 
 
-def _as_json(model: Stored) -> dict[str, Any]:
-    detected = model.detected.to_dict() if model.detected else None
-    return asdict(model) | {"path": str(model.path), "bytes": model.bytes, "detected": detected}
-
-
 def _show_list(found: list[Stored], others: list[Known]) -> None:
     from rich.table import Table
     from rich.text import Text
@@ -203,8 +205,10 @@ def _show_one(model: Stored) -> None:
     if model.detected is not None:
         rows.append(("detected", str(model.detected)))
         rows += [("", reason) for reason in model.detected.reasons]
-    if model.fingerprint is not None:
-        rows.append(("autoencoder", f"fingerprint {model.fingerprint}"))
+    if model.autoencoder is not None:
+        rows.append(("autoencoder", f"not the model's own: {model.autoencoder}"))
+    for component, digest in model.fingerprints.items():
+        rows.append((component.replace("unet", "UNet"), f"fingerprint {digest}"))
     rows += [("licence", model.licence or "not known"), ("source", model.source)]
     for label, file in zip(("files", *[""] * len(model.files)), model.files, strict=False):
         rows.append((label, f"{file.path}, {file.bytes} bytes, SHA-256 {file.sha256}"))
@@ -216,7 +220,7 @@ def _known_rows(known: Known) -> list[tuple[str, str]]:
     rows += [("restrictions", known.restrictions)] if known.restrictions else []
     rows += [("page", known.page)]
     if known.repository:
-        rows += [("repository", f"{known.repository}, revision {known.revision or 'the newest'}")]
+        rows += [("repository", f"{known.repository}, revision {known.revision or 'of its newest files'}")]
     for label, file in zip(("files", *[""] * len(known.files)), known.files, strict=False):
         size = "size not known" if file.bytes is None else f"{file.bytes} bytes"
         digest = "SHA-256 not known" if file.sha256 is None else f"SHA-256 {file.sha256}"

@@ -22,10 +22,12 @@ from latentcodec.errors import InvalidArgument, UnknownModel
 from latentcodec.nn.device import full_precision
 from latentcodec.nn.text_encoder import TextEncoderConfig, TextFeatures
 from latentcodec.nn.unet import UNet, size_embedding
+from latentcodec.weights.detect import OTHER
 from latentcodec.weights.detected import UNET
+from latentcodec.weights.families import FAMILIES, latent_space
 from latentcodec.weights.fingerprint import fingerprint
 from latentcodec.weights.load import load_text_encoder, load_unet
-from latentcodec.weights.store import list_models, resolve
+from latentcodec.weights.store import list_models, note, resolve
 
 _WAY_OUT = "add it with 'latentcodec models add PATH --name NAME', name its files with --cleanup-unet"
 
@@ -51,6 +53,7 @@ class CleanupUNet:
     prediction: str
     fingerprint: bytes
     device: torch.device
+    family: str = OTHER  # whose latents it works on
     schedule: NoiseSchedule = field(default_factory=NoiseSchedule)
     _conditions: dict[Prompt, _Condition] = field(default_factory=dict)
 
@@ -61,6 +64,15 @@ class CleanupUNet:
             raise InvalidArgument(
                 f"clean-up: the UNet {self.name} takes {config.inputs} channels and gives {config.outputs}, "
                 f"the latents of {codec.identity.name} have {codec.latents}: name a UNet of the same family"
+            )
+        kind = codec.identity.kind
+        spaces = latent_space(self.family), latent_space(kind)
+        if None not in spaces and spaces[0] != spaces[1]:
+            raise InvalidArgument(
+                f"clean-up: the UNet {self.name} is of {self.family} and works on latents of "
+                f"{FAMILIES[self.family].autoencoder}; those of {codec.identity.name} are of {kind}, which "
+                "are others: name a UNet of the same family, or where one of them was taken for the wrong "
+                "kind, add it with 'latentcodec models add PATH --name NAME --family FAMILY'"
             )
         if config.classes:
             raise InvalidArgument(
@@ -122,9 +134,12 @@ class CleanupUNet:
 def open_unet(model: str | os.PathLike[str], device: torch.device) -> CleanupUNet:
     """The UNet of a name in the store, or of a path. Raises as load_unet does."""
     loaded = load_unet(model, device)
-    identity = bytes.fromhex(fingerprint(loaded.module.state_dict()))[:FINGERPRINT_BYTES]
-    prediction = loaded.detected.prediction or PREDICTIONS[0]
-    return CleanupUNet(model, loaded.module, resolve(model).name, prediction, identity, device)
+    whole, stored = fingerprint(loaded.module.state_dict()), resolve(model)
+    if stored.detected is not None and UNET not in stored.fingerprints:
+        note(stored.name, UNET, whole)
+    identity = bytes.fromhex(whole)[:FINGERPRINT_BYTES]
+    prediction, family = loaded.detected.prediction or PREDICTIONS[0], loaded.detected.family
+    return CleanupUNet(model, loaded.module, stored.name, prediction, identity, device, family)
 
 
 def unet_for(
@@ -137,10 +152,20 @@ def unet_for(
 
     given: the user's; kept: one that an earlier file needed. Raises as lookup.find_network does.
     """
+    # Of the store only what has this UNet, or the name, to tell of its weights; and what was added before the
+    # store noted fingerprints of UNets.
+    wanted = chunk.fingerprint.hex()
+    names = [
+        each.name
+        for each in list_models()
+        if each.detected
+        and UNET in each.detected.components
+        and (each.name == chunk.name or each.fingerprints.get(UNET, wanted).startswith(wanted))
+    ]
     return find_network(
         chunk.fingerprint,
         chunk.name,
-        [each.name for each in list_models() if each.detected and UNET in each.detected.components],
+        names,
         lambda name: open_unet(name, device),
         given=given,
         kept=kept,

@@ -20,14 +20,16 @@ class Detected:
     family: a name of latentcodec.weights.families ("sd1", "sdxl", "taef2" ...).
     layout: how its UNet's tensors are named, or its autoencoder's: "ldm", "diffusers", "taesd".
     components: the networks that it holds (AUTOENCODER, UNET ...), sorted.
+    kind: of its autoencoder, a name of latentcodec.weights.families; None where it has none.
     prediction: EPSILON or VELOCITY; None where there is no UNet.
-    averages: whether the UNet's exponential moving averages are in the file beside or instead of the others.
-    reasons: for each of these, what said so, in words.
+    averages: whether the UNet's exponential moving averages (EMA) are in the file beside the plain weights.
+    reasons: for each of these, what said so: "family sd1: a UNet of 4 input channels, ...".
     """
 
     family: str
     layout: str
     components: tuple[str, ...]
+    kind: str | None = None
     prediction: str | None = None
     averages: bool = False
     reasons: tuple[str, ...] = field(default=())
@@ -46,3 +48,12 @@ class Detected:
         parts = ", ".join(self.components)
         predicts = f", predicts {self.prediction}" if self.prediction else ""
         return f"{self.family} ({self.layout} layout: {parts}{predicts})"
+
+
+def describe(detected: Detected) -> str:
+    """One line for people: what a model is, which of its weights are taken, and what says so.
+
+    "family sd1 (a UNet of ...), autoencoder kl-sd (...), UNet (the averages), prediction epsilon (...)"
+    """
+    parts = (reason.partition(": ") for reason in detected.reasons)
+    return ", ".join(f"{what} ({why})" if why else what for what, _, why in parts)

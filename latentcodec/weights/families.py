@@ -100,3 +100,22 @@ AUTOENCODERS: dict[str, AutoencoderConfig | TinyAutoencoderConfig] = {
     "taef1": tiny_autoencoder.TAEF1,
     "taef2": tiny_autoencoder.TAEF2,
 }
+
+# Kinds of one space have each other's latents, scale and shift included: their decoders may be exchanged.
+_SPACES = {
+    "kl-sd": "sd",
+    "kl-sdxl": "sdxl",
+    "kl-x4": "x4",
+    "kl-sd3": "sd3",
+    "kl-flux": "flux1",
+    "taesd": "sd",
+    "taesdxl": "sdxl",
+    "taesd3": "sd3",
+    "taef1": "flux1",
+    "taef2": "flux2",
+}
+
+
+def latent_space(name: str) -> str | None:
+    """The latents that a kind gives, or that a family's UNet works on; None where that is unknown."""
+    return _SPACES.get(FAMILIES[name].autoencoder if name in FAMILIES else name)

@@ -1,6 +1,8 @@
 """The identity of weights: a hash of their content, whatever file they came in.
 
 tensors by our names, sorted ─► name, shape, values as little-endian float32 ─► SHA-256
+
+One tensor at a time is converted.
 """
 
 from __future__ import annotations

@@ -10,15 +10,16 @@ their dots) cannot be inverted. The tables are in key_tables.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+import torch
 from torch import Tensor
 
 from latentcodec.errors import InvalidWeights
 from latentcodec.weights.checkpoint import Checkpoint, Shape, floating
 
-LISTED = 8  # names that an error lists of each kind; it counts the rest
+LISTED = 20  # names that an error lists of each kind; it counts the rest
 
 Renames = tuple[tuple[str, str], ...]
 
@@ -130,7 +131,7 @@ def check_names(
             if (change.shape(stored, shapes[ours]) if change else stored) != shapes[ours]:
                 misshapen.append(f"{name} is {_sides(stored)}, {ours} of the network {_sides(shapes[ours])}")
     wrong = [
-        _listed(words, each)
+        listed(words, each)
         for words, each in (
             ("missing", missing),
             ("unexpected", left_over),
@@ -146,10 +147,26 @@ def check_names(
     return names
 
 
-def _sides(shape: Shape) -> str:
-    return "x".join(map(str, shape)) or "a single number"
+def check_finite(checkpoint: Checkpoint, names: Iterable[str], prefix: str) -> None:
+    """Raise InvalidWeights for the first of these tensors with a NaN or an infinity, one at a time in memory.
+
+    prefix: of their names in the file, for the message.
+    """
+    for name in names:
+        values = floating(checkpoint, name).detach().to(torch.float32)
+        if values.numel() and not torch.isfinite(torch.stack(torch.aminmax(values))).all():
+            wrong = values.numel() - int(torch.isfinite(values).sum())
+            raise InvalidWeights(
+                f"{checkpoint.path}: {prefix}{name}: {wrong} of its {values.numel()} values are no finite "
+                "numbers: the file is damaged, or was made in a precision too small for it; use another copy"
+            )
 
 
-def _listed(words: str, names: Sequence[str]) -> str:
+def listed(words: str, names: Sequence[str]) -> str:
+    """ "3 missing: a, b, c"; of more than LISTED names the rest are counted."""
     more = f" and {len(names) - LISTED} more" if len(names) > LISTED else ""
     return f"{len(names)} {words}: {', '.join(names[:LISTED])}{more}"
+
+
+def _sides(shape: Shape) -> str:
+    return "x".join(map(str, shape)) or "a single number"

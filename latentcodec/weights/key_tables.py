@@ -4,6 +4,7 @@
     ldm             CompVis's and Stability's checkpoints: input_blocks.4.1 is down_blocks.1.attentions.0
     open_clip, midas   the text encoders and the depth network inside of them
     taesd           the published encoder and decoder files; ours
+    UNUSED          what whole models' files hold besides networks
 
 Each function reads sizes off the network's own names, so that one table serves every size.
 """
@@ -34,15 +35,40 @@ AUTOENCODER_DIFFUSERS_OLD = KeyRules(
     ),
     _VAE_ATTENTION,
 )
-# position_ids: 0 to 76, a buffer of older versions of transformers.
+# position_ids: 0 to 76, a buffer of older versions of transformers. text_projection: ComfyUI saves it for SD
+# 1.x and SDXL's first text encoder too, which have none.
+_UNUSED_PROJECTION = r"text_projection\.weight"
 TEXT_ENCODER_TRANSFORMERS = KeyRules(
     "transformers",
     (Block("", "text_model."), Block("text_projection.", "text_projection.")),
-    ignored=(r"text_model\.embeddings\.position_ids",),
+    ignored=(r"text_model\.embeddings\.position_ids", _UNUSED_PROJECTION),
 )
-TEXT_ENCODER_BARE = KeyRules("transformers", ignored=(r"embeddings\.position_ids",))
+TEXT_ENCODER_BARE = KeyRules("transformers", ignored=(r"embeddings\.position_ids", _UNUSED_PROJECTION))
 DEPTH_TRANSFORMERS = KeyRules("transformers", ignored=(r"dpt\.pooler\..*",))
 TAESD = KeyRules("taesd")
+
+# Patterns of the names in whole models' files that belong to no network; all others there are errors. What is
+# under a network's own prefix (loss.* of autoencoders, logit_scale of open_clip ...) its own rules tell.
+UNUSED = (
+    # The noise schedule: buffers of CompVis's ddpm.py, register_schedule. The x4 upscaler's low_scale_model,
+    # the noise on its small picture (Stability's upscaling.py), has one of its own and no network.
+    r"(low_scale_model\.)?(betas|alphas_cumprod|alphas_cumprod_prev)",
+    r"(low_scale_model\.)?(sqrt|log|sqrt_recip|sqrt_recipm1)_(one_minus_)?alphas_cumprod",
+    r"(low_scale_model\.)?posterior_(variance|log_variance_clipped|mean_coef1|mean_coef2)",
+    # Weights of the training loss, and the scale where it was measured (scale_by_std): ddpm.py too.
+    r"logvar|lvlb_weights|scale_factor",
+    # SDXL's schedule: generative-models' DiscreteDenoiser.
+    r"denoiser\.sigmas",
+    # Counters of the averages: CompVis's ema.py, LitEma.
+    r"model_ema\.(decay|num_updates)",
+    # CLIP's training temperature, and its projection where the text encoder does not use it: ComfyUI and
+    # tools that merge models save them beside the text encoders.
+    r"cond_stage_model\.(logit_scale|text_projection)",
+    r"conditioner\.embedders\.[01]\.(logit_scale|text_projection)",
+    # Marks without content, set by the community's trainers: what the UNet predicts (see detect), and a
+    # schedule that ends in pure noise.
+    r"(state_dict\.)?v_pred|ztsnr",
+)
 
 
 def unet_ldm(names: Collection[str]) -> KeyRules:

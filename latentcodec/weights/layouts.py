@@ -1,20 +1,21 @@
 """Which networks a file holds, and how it names their tensors.
 
 checkpoint ─► each prefix x each naming ─► the first tensor that tells it ─► Part: network, tensors, rules
-              (tables below)                └─ none ─► what the file is instead (a LoRA, another model)
+              (tables below)                ├─ none ─► what the file is instead (a LoRA, another model)
+                                            └─ tensors of no Part, and not of UNUSED ─► an error
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 
 from latentcodec.errors import InvalidWeights
 from latentcodec.weights import key_tables
 from latentcodec.weights.checkpoint import Checkpoint
 from latentcodec.weights.detected import AUTOENCODER, DEPTH, SECOND_TEXT_ENCODER, TEXT_ENCODER, UNET
-from latentcodec.weights.key_rules import KeyRules
+from latentcodec.weights.key_rules import KeyRules, listed
 
 
 @dataclass(frozen=True)
@@ -92,13 +93,6 @@ PREFIXES = (
     "",
 )
 _SECOND_TEXT_ENCODER_PREFIX = "conditioner.embedders.1.model."
-# What is in whole models' files and belongs to no network: schedules, training, the low-resolution branch.
-UNUSED = (
-    r"betas|alphas_cumprod|alphas_cumprod_prev|logvar|scale_factor|v_pred|ztsnr",
-    r"sqrt_.*|log_one_minus_alphas_cumprod|posterior_.*|lvlb_weights|denoiser\.sigmas",
-    r"model_ema\..*|low_scale_model\..*|cond_stage_model\.logit_scale",
-    r"conditioner\.embedders\.\d+\.logit_scale|depth_model\.transform\..*",
-)
 # Files of other things, by names that they have. The first that fits counts.
 _OTHERS = (
     (r".*(lora_(up|down|A|B)|lora\.(up|down)|hada_w1_a)\b.*", "a LoRA: it changes a model and is none"),
@@ -112,7 +106,10 @@ _HALF = re.compile(r"\d+\.(conv\.\d+\.)?(weight|bias)")
 
 
 def find_parts(checkpoint: Checkpoint) -> dict[str, Part]:
-    """The networks of a file by component. Raises InvalidWeights where it has none that is known."""
+    """The networks of a file by component.
+
+    Raises InvalidWeights where it has none that is known, or tensors that belong to none of them.
+    """
     parts: dict[str, Part] = {}
     for prefix in PREFIXES:
         if prefix == "" and parts:
@@ -125,17 +122,32 @@ def find_parts(checkpoint: Checkpoint) -> dict[str, Part]:
                 parts[component] = Part(naming, prefix, checkpoint.within(prefix))
     if not parts:
         raise InvalidWeights(f"{checkpoint.path}: {_what_else(checkpoint)}")
+    _check_rest(checkpoint, parts)
     return parts
 
 
-def unknown_names(checkpoint: Checkpoint, parts: Collection[Part]) -> list[str]:
-    """The tensors of a file that belong to none of its parts and are not known to be unused; sorted."""
-    prefixes = tuple(part.prefix for part in parts)
-    return sorted(
+def average_name(name: str) -> str:
+    """Where LitEma keeps the average of a tensor of `model`: its name without dots. Not invertible."""
+    return "model_ema." + name.removeprefix("model.").replace(".", "")
+
+
+def _check_rest(checkpoint: Checkpoint, parts: Mapping[str, Part]) -> None:
+    """Raise InvalidWeights that lists the tensors of none of these networks that are not of UNUSED either."""
+    prefixes = tuple(part.prefix for part in parts.values())
+    unet = parts.get(UNET)
+    averages = {average_name(unet.prefix + name) for name in unet.checkpoint} if unet else set()
+    unknown = sorted(
         name
         for name in checkpoint
-        if not name.startswith(prefixes) and not any(re.fullmatch(pattern, name) for pattern in UNUSED)
+        if not name.startswith(prefixes)
+        and name not in averages
+        and not any(re.fullmatch(pattern, name) for pattern in key_tables.UNUSED)
     )
+    if unknown:
+        raise InvalidWeights(
+            f"{checkpoint.path}: {listed('unexpected', unknown)}: they belong to none of its networks "
+            f"({', '.join(parts)}), so that it is not what it seems, or of a kind that this version lacks"
+        )
 
 
 def _what_else(checkpoint: Checkpoint) -> str:

@@ -12,9 +12,9 @@ name or path ─► store.resolve ─► files ─► detect ─► family, layo
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Generic, TypeVar
+from typing import Generic, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -25,15 +25,17 @@ from latentcodec.nn.depth import DPT_HYBRID, DepthConfig, DepthEstimator
 from latentcodec.nn.text_encoder import TextEncoder, TextEncoderConfig
 from latentcodec.nn.tiny_autoencoder import TinyAutoencoder, TinyAutoencoderConfig
 from latentcodec.nn.unet import UNet, UNetConfig
-from latentcodec.weights.checkpoint import Checkpoint, Shape
-from latentcodec.weights.detect import OTHER, autoencoder_kind, average_name, detect
+from latentcodec.weights.checkpoint import Checkpoint
+from latentcodec.weights.detect import OTHER, detect
 from latentcodec.weights.detected import AUTOENCODER, DEPTH, SECOND_TEXT_ENCODER, TEXT_ENCODER, UNET, Detected
 from latentcodec.weights.families import AUTOENCODERS, FAMILIES
 from latentcodec.weights.fingerprint import fingerprint
-from latentcodec.weights.key_rules import check_names, read_tensors
+from latentcodec.weights.key_rules import read_tensors
 from latentcodec.weights.layouts import Part
-from latentcodec.weights.model_files import ModelFiles, open_model
-from latentcodec.weights.store import Stored, resolve
+from latentcodec.weights.manifest import Stored
+from latentcodec.weights.model_files import ModelFiles, open_stored
+from latentcodec.weights.networks import autoencoder_of, averages_of, on_meta, shapes_of
+from latentcodec.weights.store import resolve
 
 Network = TypeVar("Network", bound=nn.Module, covariant=True)
 Built = TypeVar("Built", bound=nn.Module)
@@ -93,21 +95,22 @@ def load_autoencoder(
     stored, found = _open(model, AUTOENCODER)
     if kind is not None and kind not in AUTOENCODERS:
         raise InvalidArgument(f"kind {kind!r}: use one of {', '.join(AUTOENCODERS)}")
-    detected = detect(found, family=_noted(stored).family)
-    if config is not None:
-        kind, why = kind or OTHER, "the caller gives its configuration"
-    elif kind is not None:
+    said = kind if UNET not in found.parts else None
+    detected = detect(found, family=said or _noted(stored).family)
+    if config is None:
+        kind = kind or detected.kind or OTHER
+        if kind == OTHER:
+            raise InvalidWeights(f"{stored.path}: {detected.reasons[0]}; give its configuration")
         config, why = AUTOENCODERS[kind], "the caller says so"
     else:
-        kind, why = _kind(found, detected)
-        if kind == OTHER:
-            raise InvalidWeights(f"{stored.path}: {why}; give its configuration")
-        config = AUTOENCODERS[kind]
-    module = _on_meta(*_autoencoder(config))
+        kind, why = kind or OTHER, "the caller gives its configuration"
+    if kind != detected.kind:
+        others = tuple(each for each in detected.reasons if not each.startswith("autoencoder "))
+        detected = replace(detected, kind=kind, reasons=(*others, f"autoencoder {kind}: {why}"))
+    module = on_meta(*autoencoder_of(config))
     part = found.parts[AUTOENCODER]
     tensors = _tensors(part, part.checkpoint, module, f"autoencoder {kind}")
     identity = Identity(stored.name, kind, fingerprint(tensors))
-    detected = replace(detected, reasons=(*detected.reasons, f"autoencoder {kind}: {why}"))
     return LoadedAutoencoder(_filled(module, tensors, device, dtype), detected, identity)
 
 
@@ -130,22 +133,19 @@ def load_unet(
     """
     stored, found = _open(model, UNET)
     noted = _noted(stored)
-    detected = detect(found, family=family or noted.family, prediction=prediction or noted.prediction)
+    detected = detect(
+        found,
+        family=family or noted.family,
+        prediction=prediction or noted.prediction,
+        averages=averages,
+    )
     if config is None:
         if detected.family not in FAMILIES:
             raise InvalidWeights(f"{stored.path}: {detected.reasons[0]}; give its configuration")
         config = FAMILIES[detected.family].unet
-    if averages and not detected.averages:
-        raise InvalidWeights(
-            f"{stored.path}: has no averaged weights (model_ema); load it without `averages`"
-        )
-    part, module = found.parts[UNET], _on_meta(UNet, config)
-    checkpoint, took = part.checkpoint, "the only weights that the file has"
-    if detected.averages:
-        took = "the averages" if averages is not False else "the plain weights, not the averages"
-        if averages is not False and found.whole is not None:
-            checkpoint = _averages(found.whole, part)
-    detected = replace(detected, reasons=(*detected.reasons, f"UNet: {took}"))
+    part, module = found.parts[UNET], on_meta(UNet, config)
+    plain = averages is False or not detected.averages
+    checkpoint = part.checkpoint if plain else averages_of(found)
     tensors = _tensors(part, checkpoint, module, f"UNet of {detected.family}")
     return Loaded(_filled(module, tensors, device, dtype), detected)
 
@@ -173,7 +173,7 @@ def load_text_encoder(
             raise InvalidWeights(
                 f"{stored.path}: {detected.reasons[0]}; give the text encoder's configuration"
             )
-    part, module = found.parts[component], _on_meta(TextEncoder, config)
+    part, module = found.parts[component], on_meta(TextEncoder, config)
     tensors = _tensors(part, part.checkpoint, module, f"text encoder of {detected.family}")
     return Loaded(_filled(module, tensors, device, dtype), detected)
 
@@ -188,43 +188,9 @@ def load_depth(
     """The depth network of a depth-to-image model, or of a file of its own; errors as for load_unet."""
     stored, found = _open(model, DEPTH)
     detected = detect(found, family=_noted(stored).family)
-    part, module = found.parts[DEPTH], _on_meta(DepthEstimator, config)
+    part, module = found.parts[DEPTH], on_meta(DepthEstimator, config)
     tensors = _tensors(part, part.checkpoint, module, "depth network")
     return Loaded(_filled(module, tensors, device, dtype), detected)
-
-
-def check_parts(found: ModelFiles, detected: Detected) -> None:
-    """Compare the names and shapes of all networks of a model with those of its family; reads no values.
-
-    Raises InvalidWeights for the first that differs.
-    """
-    known = FAMILIES.get(detected.family)
-    kind = _kind(found, detected)[0] if AUTOENCODER in found.parts else OTHER
-    networks: list[tuple[str, Callable[[Any], nn.Module], object]] = []
-    if kind in AUTOENCODERS:
-        networks.append((AUTOENCODER, *_autoencoder(AUTOENCODERS[kind])))
-    networks.append((DEPTH, DepthEstimator, DPT_HYBRID))
-    if known is not None:
-        networks.append((UNET, UNet, known.unet))
-        networks.append((TEXT_ENCODER, TextEncoder, known.text_encoder))
-        networks.append((SECOND_TEXT_ENCODER, TextEncoder, known.text_encoder_2))
-    for component, build, config in networks:
-        if component in found.parts and config is not None:
-            part, shapes = found.parts[component], _shapes(_on_meta(build, config))
-            what = f"{component.replace('_', ' ')} of {detected.family}"
-            check_names(part.checkpoint, shapes, part.naming.rules(shapes), what)
-
-
-def identify(found: ModelFiles, detected: Detected) -> str | None:
-    """The fingerprint of a model's autoencoder (Identity.fingerprint); None where it has none that is known.
-
-    Raises InvalidWeights where its tensors are not those of its kind.
-    """
-    kind = _kind(found, detected)[0] if AUTOENCODER in found.parts else OTHER
-    if kind not in AUTOENCODERS:
-        return None
-    part, module = found.parts[AUTOENCODER], _on_meta(*_autoencoder(AUTOENCODERS[kind]))
-    return fingerprint(_tensors(part, part.checkpoint, module, f"autoencoder {kind}"))
 
 
 @dataclass(frozen=True)
@@ -243,7 +209,7 @@ def _noted(stored: Stored) -> _Noted:
 def _open(model: str | os.PathLike[str], component: str) -> tuple[Stored, ModelFiles]:
     """A model and its files, which hold that component."""
     stored = resolve(model)
-    found = open_model(stored.path)
+    found = open_stored(stored)
     if component not in found.parts:
         raise UnknownModel(
             f"{stored.path}: holds no {component.replace('_', ' ')}, only {', '.join(sorted(found.parts))}"
@@ -251,45 +217,9 @@ def _open(model: str | os.PathLike[str], component: str) -> tuple[Stored, ModelF
     return stored, found
 
 
-def _kind(found: ModelFiles, detected: Detected) -> tuple[str, str]:
-    """The kind of autoencoder; that of the family where it is one."""
-    if detected.family in AUTOENCODERS:
-        return detected.family, detected.reasons[0].partition(": ")[2]
-    return autoencoder_kind(found, detected.family)
-
-
-def _autoencoder(
-    config: AutoencoderConfig | TinyAutoencoderConfig,
-) -> tuple[Callable[[Any], AutoencoderKL | TinyAutoencoder], object]:
-    return (TinyAutoencoder if isinstance(config, TinyAutoencoderConfig) else AutoencoderKL), config
-
-
-def _on_meta(build: Callable[[Any], Built], config: object) -> Built:
-    """A network without memory: its tensors have shapes only."""
-    with torch.device("meta"):
-        return build(config)
-
-
 def _tensors(part: Part, checkpoint: Checkpoint, module: nn.Module, what: str) -> dict[str, Tensor]:
-    shapes = _shapes(module)
+    shapes = shapes_of(module)
     return read_tensors(checkpoint, shapes, part.naming.rules(shapes), what)
-
-
-def _shapes(module: nn.Module) -> dict[str, Shape]:
-    return {name: tuple(tensor.shape) for name, tensor in module.state_dict().items()}
-
-
-def _averages(whole: Checkpoint, part: Part) -> Checkpoint:
-    """The UNet's averages under the names of the weights that they are averages of."""
-    flat = {average_name(part.prefix + name): name for name in part.checkpoint}
-    averaged = whole.within("")
-    shapes = {
-        flat.get(name, name): averaged.shape(name)
-        for name in averaged
-        if name.startswith("model_ema.") and name not in ("model_ema.decay", "model_ema.num_updates")
-    }
-    back = {name: stored for stored, name in flat.items()}
-    return Checkpoint(whole.path, shapes, lambda name: whole[back.get(name, name)])
 
 
 def _filled(

@@ -4,7 +4,8 @@ path ─┬─ file ────────────────────
       ├─ *_encoder.pth and *_decoder.pth ──► an autoencoder of two files
       ├─ unet/, vae/, text_encoder/ ... ───► a part of each folder
       └─ config.json and its weights ──────► one part
-                 └─ beside them: what schedulers and configurations say of prediction and scale
+                 ├─ beside them: what schedulers and configurations say of prediction and scale
+                 └─ another autoencoder in the place of a diffusion model's own
 """
 
 from __future__ import annotations
@@ -12,14 +13,16 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from latentcodec.errors import InvalidWeights, UnknownModel
 from latentcodec.weights.checkpoint import Checkpoint, is_index, joined, open_checkpoint
 from latentcodec.weights.detected import AUTOENCODER, DEPTH, SECOND_TEXT_ENCODER, TEXT_ENCODER, UNET
-from latentcodec.weights.layouts import Part, find_parts, unknown_names
+from latentcodec.weights.key_rules import listed
+from latentcodec.weights.layouts import Part, find_parts
+from latentcodec.weights.manifest import Stored
 
 FOLDERS = {
     "unet": UNET,
@@ -51,6 +54,8 @@ class ModelFiles:
     """A model's parts, opened; what lies beside them; the files that it needs, for copying.
 
     notes: of what a sidecar or the file's metadata says: "prediction" and "scale", with the place.
+    whole: all tensors, where they are in one file or pair. autoencoder: the files of the one that stands in
+    for the model's own (with_autoencoder); `files` are the model's.
     """
 
     path: Path
@@ -58,11 +63,12 @@ class ModelFiles:
     files: tuple[Path, ...]
     notes: Mapping[str, tuple[str, str]] = field(default_factory=dict)
     whole: Checkpoint | None = None
+    autoencoder: ModelFiles | None = None
 
     @property
-    def unknown(self) -> list[str]:
-        """Tensors of a whole model's file that belong to no network known here."""
-        return unknown_names(self.whole, list(self.parts.values())) if self.whole else []
+    def root(self) -> Path:
+        """The folder that its files are in."""
+        return self.path if self.path.is_dir() else self.path.parent
 
 
 def open_model(path: Path) -> ModelFiles:
@@ -90,6 +96,45 @@ def open_model(path: Path) -> ModelFiles:
     raise InvalidWeights(
         f"{path}: no diffusers folder, and no *_encoder and *_decoder pair; weights files in it: {names}"
     )
+
+
+def with_autoencoder(model: ModelFiles, other: ModelFiles) -> ModelFiles:
+    """A diffusion model with another file's autoencoder in its own's place, if it has one.
+
+    Raises InvalidWeights where the one has no UNet, or the other is not an autoencoder alone.
+    """
+    if UNET not in model.parts:
+        raise InvalidWeights(
+            f"{model.path}: holds {', '.join(model.parts)}, and no UNet that an autoencoder could serve: use "
+            f"{other.path} by itself"
+        )
+    if set(other.parts) != {AUTOENCODER}:
+        raise InvalidWeights(
+            f"{other.path}: holds {', '.join(other.parts)}, where an autoencoder alone is wanted"
+        )
+    own = {note: said for note, said in model.notes.items() if note != "scale"}
+    scale = {note: said for note, said in other.notes.items() if note == "scale"}
+    files = tuple(each for each in model.files if each.parent != model.path / "vae")
+    parts = {**model.parts, **other.parts}
+    return replace(model, parts=parts, files=files, notes=own | scale, autoencoder=other)
+
+
+def open_stored(stored: Stored) -> ModelFiles:
+    """Open the parts of a model of the store, or of a path. Errors are open_model's; lost files are named."""
+    try:
+        found = open_model(stored.path)
+        if stored.autoencoder is None:
+            return found
+        return with_autoencoder(found, open_model(stored.autoencoder))
+    except (UnknownModel, InvalidWeights) as error:
+        gone = [str(path) for path in map(stored.locate, stored.files) if not path.is_file()]
+        if not gone:
+            raise
+        where = f"is linked to {stored.path}, where" if stored.linked else "has lost files:"
+        raise UnknownModel(
+            f"{stored.name}: {where} {listed('gone', gone)}; put them back, or take it out with "
+            f"'latentcodec models remove {stored.name}' and add it again"
+        ) from error
 
 
 def _single_file(path: Path) -> ModelFiles:

@@ -30,7 +30,7 @@ class Known:
 
     family: what it is detected as. restrictions: of its use, in words; None where the licence has none.
     page: for people. repository: on the Hugging Face hub; None where it is not there. revision: the commit
-    that is fetched; None where none is known, and the newest is fetched.
+    that is fetched; None where none is known, and the one that the main branch stands at then is fetched.
     """
 
     name: str

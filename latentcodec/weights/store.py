@@ -14,61 +14,31 @@ from __future__ import annotations
 import contextlib
 import errno
 import hashlib
-import json
 import os
 import re
 import secrets
 import shutil
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from latentcodec.errors import InvalidArgument, InvalidWeights, UnknownModel
-from latentcodec.weights.detected import Detected
+from latentcodec.weights.manifest import (
+    FILES,
+    Stored,
+    StoredFile,
+    note_fingerprint,
+    read_manifest,
+    write_manifest,
+)
 from latentcodec.weights.registry import KNOWN
 
-MANIFEST, FILES = "model.json", "files"
-MANIFEST_VERSION = 1
-MAX_MANIFEST_BYTES = 1 << 20
 STALE_SECONDS = 24 * 3600  # after which what an interrupted process left is removed
 _INCOMING, _OUTGOING = ".incoming-", ".removed-"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _PART = 1 << 22  # bytes read at a time
-
-
-@dataclass(frozen=True)
-class StoredFile:
-    """A file of a model: its path below the model's folder, with forward slashes; bytes; SHA-256 in hex."""
-
-    path: str
-    bytes: int
-    sha256: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class Stored:
-    """A model on disk. path: what to open; the rest is unknown for a model outside of the store.
-
-    source: where it came from. linked: its files are the user's, outside of the store. fingerprint: of its
-    autoencoder, as it was added (load.Identity); None where it has none.
-    """
-
-    name: str
-    path: Path
-    detected: Detected | None = None
-    files: tuple[StoredFile, ...] = ()
-    source: str = ""
-    licence: str | None = None
-    linked: bool = False
-    fingerprint: str | None = None
-
-    @property
-    def bytes(self) -> int:
-        """Of all of its files."""
-        return sum(each.bytes for each in self.files)
 
 
 def home() -> Path:
@@ -108,27 +78,7 @@ def stored(name: str) -> Stored:
     folder = models_folder() / check_name(name)
     if not folder.is_dir():
         raise UnknownModel(f"{name}: no such model in {models_folder()}; {_way_out(name)}")
-    path = folder / MANIFEST
-    try:
-        if path.stat().st_size > MAX_MANIFEST_BYTES:
-            raise ValueError(f"{path.stat().st_size} bytes")
-        values = json.loads(path.read_bytes())
-        if values["version"] != MANIFEST_VERSION:
-            raise ValueError(f"version {values['version']}")
-        files = tuple(StoredFile(**each) for each in values["files"])
-        linked = values["linked"]
-        return Stored(
-            name=name,
-            path=Path(linked) if linked else folder / FILES / values["open"],
-            detected=Detected.from_dict(values["detected"]),
-            files=files,
-            source=values["source"],
-            licence=values["licence"],
-            linked=bool(linked),
-            fingerprint=values["fingerprint"],
-        )
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise InvalidWeights(f"{path}: damaged ({error!r}); remove {name} and add it again") from error
+    return read_manifest(folder)
 
 
 def resolve(model: str | os.PathLike[str]) -> Stored:
@@ -148,6 +98,20 @@ def resolve(model: str | os.PathLike[str]) -> Stored:
     raise UnknownModel(f"{text}: no such file or folder, nor a model in {models_folder()}")
 
 
+def check_free(name: str) -> Path:
+    """The folder of a model to come. Raises InvalidArgument where the name is taken, or cannot be one."""
+    folder = models_folder() / check_name(name)
+    if folder.exists():
+        raise InvalidArgument(f"{name}: the store has such a model; remove it first, or choose another name")
+    return folder
+
+
+def note(name: str, component: str, fingerprint: str) -> None:
+    """Note a network's fingerprint of a model that was added before the store kept it, where that can be."""
+    with contextlib.suppress(OSError, InvalidWeights):  # a store that is only read
+        note_fingerprint(models_folder() / name, component, fingerprint)
+
+
 def check_name(name: str) -> str:
     """The name, if it may be a model's. Raises InvalidArgument."""
     if not _NAME.fullmatch(name):
@@ -160,47 +124,42 @@ def check_name(name: str) -> str:
     return name
 
 
-def place(
-    name: str,
-    files: Mapping[str, Path],
-    opened: str,
-    detected: Detected,
-    fingerprint: str | None,
-    *,
-    source: str,
-    licence: str | None = None,
-    share: bool = False,
-) -> Stored:
+def place(model: Stored, sources: Mapping[str, Path], shared: Collection[str] = ()) -> Stored:
     """Copy files into the store as a model; it is there whole, or the store is as it was.
 
-    files: their paths below the model's folder, and where they are now. opened: what of it to open; "" is
-    the folder. fingerprint: of its autoencoder. licence: where it is not given, and the files are those of a
-    known model, it is that one's. share: hard links where the file system can, for files that nobody changes.
+    model: what is known of it; its files are noted as they are copied, its path is that of what to open
+    below the model's folder (Path() is the folder), its autoencoder's likewise. sources: where the files are
+    now, by their paths below the model's folder. shared: those of them that are linked where the file system
+    can, for files that nobody changes. The licences of known models with these very files join its own.
     Raises InvalidArgument where the name is taken, and OSError (a full disk).
     """
-    with _incoming(name) as incoming:
-        if not share:
-            _check_space(incoming, sum(source_path.stat().st_size for source_path in files.values()))
+    with _incoming(model.name) as incoming:
+        needed = sum(where.stat().st_size for path, where in sources.items() if path not in shared)
+        _check_space(incoming, needed)
         copied = []
-        for path, where in sorted(files.items()):
+        for path, where in sorted(sources.items()):
             target = incoming / FILES / path
             target.parent.mkdir(parents=True, exist_ok=True)
-            copied.append(StoredFile(path, *_copy(where, target, share)))
-        values = {"source": source, "licence": licence or _licence(copied), "linked": None, "open": opened}
-        _write_manifest(incoming, values | _contents(name, copied, detected, fingerprint))
-    return stored(name)
+            copied.append(StoredFile(path, *_copy(where, target, path in shared)))
+        noted = replace(model, files=tuple(copied), licence=_licence(copied, model.licence))
+        autoencoder = model.autoencoder.as_posix() if model.autoencoder else None
+        write_manifest(incoming, noted, "" if model.path == Path() else model.path.as_posix(), autoencoder)
+    return stored(model.name)
 
 
-def link(
-    name: str, path: Path, files: Mapping[str, Path], detected: Detected, fingerprint: str | None
-) -> Stored:
-    """Note a model that stays where it is: only model.json is written. Errors are as for place."""
-    with _incoming(name) as incoming:
-        noted = [StoredFile(key, where.stat().st_size, _hash(where)) for key, where in sorted(files.items())]
-        whole = str(path.resolve())
-        values = {"source": whole, "licence": _licence(noted), "linked": whole, "open": ""}
-        _write_manifest(incoming, values | _contents(name, noted, detected, fingerprint))
-    return stored(name)
+def link(model: Stored, sources: Mapping[str, Path]) -> Stored:
+    """Note a model that stays where it is: only model.json is written. Errors are as for place.
+
+    model: its path and its autoencoder's are where they are.
+    """
+    with _incoming(model.name) as incoming:
+        files = [
+            StoredFile(path, where.stat().st_size, _hash(where)) for path, where in sorted(sources.items())
+        ]
+        noted = replace(model, files=tuple(files), licence=_licence(files, model.licence), linked=True)
+        autoencoder = str(model.autoencoder.resolve()) if model.autoencoder else None
+        write_manifest(incoming, noted, str(model.path.resolve()), autoencoder)
+    return stored(model.name)
 
 
 def remove(name: str) -> None:
@@ -217,7 +176,7 @@ def verify(model: Stored) -> list[str]:
     """What is wrong with a stored model's files, in words; empty where all are as they were added."""
     wrong = []
     for each in model.files:
-        path = _locate(model, each.path)
+        path = model.locate(each)
         if not path.is_file():
             wrong.append(f"{path}: missing")
         elif path.stat().st_size != each.bytes:
@@ -227,20 +186,17 @@ def verify(model: Stored) -> list[str]:
     return wrong
 
 
-def _locate(model: Stored, path: str) -> Path:
-    if not model.linked:
-        return models_folder() / model.name / FILES / path
-    return model.path / path if model.path.is_dir() else model.path.parent / path
-
-
-def _licence(files: Sequence[StoredFile]) -> str | None:
-    """The licence of the known model that has these very files."""
+def _licence(files: Sequence[StoredFile], said: str | None) -> str | None:
+    """The licence that is known already, and those of the known models that have these very files."""
     have = {each.sha256 for each in files}
-    for model in KNOWN.values():
-        wanted = {each.sha256 for each in model.files}
-        if None not in wanted and wanted <= have:
-            return model.licence
-    return None
+    known = [
+        model.licence
+        for model in KNOWN.values()
+        if all(each.sha256 is not None and each.sha256 in have for each in model.files)
+    ]
+    return (
+        "; ".join(dict.fromkeys(part for text in (said, *known) if text for part in text.split("; "))) or None
+    )
 
 
 def _way_out(name: str) -> str:
@@ -253,10 +209,7 @@ def _way_out(name: str) -> str:
 @contextlib.contextmanager
 def _incoming(name: str) -> Iterator[Path]:
     """A folder that becomes the model's when the block ends well, and is removed when it does not."""
-    target = models_folder() / check_name(name)
-    taken = InvalidArgument(f"{name}: the store has such a model; remove it first, or choose another name")
-    if target.exists():
-        raise taken
+    target = check_free(name)
     models_folder().mkdir(parents=True, exist_ok=True)
     _remove_stale()
     incoming = models_folder() / (_INCOMING + secrets.token_hex(8))
@@ -265,8 +218,9 @@ def _incoming(name: str) -> Iterator[Path]:
         yield incoming
         try:
             incoming.rename(target)
-        except OSError as error:
-            raise taken if target.exists() else error from error
+        except OSError:
+            check_free(name)  # somebody was faster
+            raise
     except BaseException:  # KeyboardInterrupt too
         shutil.rmtree(incoming, ignore_errors=True)
         raise
@@ -311,21 +265,3 @@ def _hash(path: Path) -> str:
         while part := file.read(_PART):
             digest.update(part)
     return digest.hexdigest()
-
-
-def _contents(
-    name: str, files: Sequence[StoredFile], detected: Detected, fingerprint: str | None
-) -> dict[str, Any]:
-    return {
-        "name": name,
-        "detected": detected.to_dict(),
-        "fingerprint": fingerprint,
-        "files": [asdict(each) for each in files],
-    }
-
-
-def _write_manifest(folder: Path, values: Mapping[str, Any]) -> None:
-    with (folder / MANIFEST).open("x", encoding="utf-8") as file:
-        json.dump({"version": MANIFEST_VERSION, **values}, file, indent=1)
-        file.flush()
-        os.fsync(file.fileno())

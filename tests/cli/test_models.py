@@ -14,6 +14,7 @@ from safetensors.torch import save_file
 from latentcodec.nn.tiny_autoencoder import TAEF2, TAESD, TinyAutoencoder
 from latentcodec.weights.store import models_folder
 from tests.cli.conftest import Call
+from tests.toy_diffusion import know_toys, save_model
 from tests.weights.checkpoints import random_network
 
 
@@ -66,7 +67,30 @@ def test_options_of_add(call: Call, single: Path) -> None:
         assert call("models", "add", single, *arguments).code == 1
     for arguments in ([], ["--name", "a", "--prediction", "x0"]):
         assert call("models", "add", single, *arguments).code == 2
-    assert call("models", "add", single.with_name("nothing"), "--name", "a").code == 2
+    done = call("models", "add", single.with_name("nothing"), "--name", "a")
+    assert (done.code, "no such file or folder, nor a model in" in done.err) == (1, True)
+
+
+def test_an_autoencoder_in_a_models_place(
+    call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    know_toys(monkeypatch)
+    folder = save_model(tmp_path / "toy")
+    vae = save_model(tmp_path / "other", 2) / "vae"
+    assert call("models", "add", folder, "--name", "sd").code == 0
+    done = call("models", "add", "sd", "--vae", vae, "--name", "sd-mse")
+    assert done.code == 0
+    own, other = (json.loads(call("models", "info", name, "--json").out) for name in ("sd", "sd-mse"))
+    assert own["fingerprints"]["unet"] == other["fingerprints"]["unet"]
+    assert own["fingerprint"] != other["fingerprint"] == other["fingerprints"]["autoencoder"]
+    told = "".join(done.out.decode().split())
+    for words in ("not the model's own:", other["fingerprint"], other["fingerprints"]["unet"], str(vae)):
+        assert "".join(words.split()) in told
+    assert "family sd1: a UNet of 4 input channels" in done.out.decode()
+    assert "UNet: the only weights that the file has" in done.out.decode()
+    assert call("models", "verify").code == 0
+    done = call("models", "add", "sd", "--vae", folder, "--name", "bad")
+    assert (done.code, "where an autoencoder alone is wanted" in done.err) == (1, True)
 
 
 def test_damage_is_told(call: Call, single: Path) -> None:

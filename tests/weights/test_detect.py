@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -17,11 +18,11 @@ from latentcodec.nn.unet import UNet
 from latentcodec.weights import key_tables
 from latentcodec.weights.checkpoint import Checkpoint
 from latentcodec.weights.detect import OTHER, detect
-from latentcodec.weights.detected import EPSILON, VELOCITY, Detected
+from latentcodec.weights.detected import EPSILON, VELOCITY, Detected, describe
 from latentcodec.weights.families import AUTOENCODERS, FAMILIES
-from latentcodec.weights.layouts import find_parts
-from latentcodec.weights.load import check_parts
+from latentcodec.weights.layouts import average_name, find_parts
 from latentcodec.weights.model_files import ModelFiles, open_model
+from latentcodec.weights.networks import check_parts
 from tests.weights.checkpoints import State, in_layout, random_network
 
 UNET_PREFIX, VAE_PREFIX = "model.diffusion_model.", "first_stage_model."
@@ -73,7 +74,7 @@ def test_families(family: str) -> None:
     assert detected.prediction == FAMILIES[family].prediction
     assert {"unet", "autoencoder", "text_encoder"} <= set(detected.components)
     assert ("text_encoder_2" in detected.components) == (family == "sdxl")
-    assert not found.unknown
+    assert detected.kind == FAMILIES[family].autoencoder
     check_parts(found, detected)
     assert Detected.from_dict(json.loads(json.dumps(detected.to_dict()))) == detected
 
@@ -102,6 +103,7 @@ def test_kinds_by_name(kind: str) -> None:
         ldm = in_layout(state, key_tables.tiny_autoencoder_diffusers(state))
     again = model(ldm, name)
     assert detect(again).family == kind
+    assert "EMA" not in describe(detect(again))
     check_parts(again, detect(again))
 
 
@@ -121,7 +123,7 @@ def test_what_shapes_cannot_tell_is_told() -> None:
 def test_v_prediction() -> None:
     by_bias = detect(model(whole("sd2", bias=0.2)))
     assert by_bias.prediction == VELOCITY
-    assert "0.200" in by_bias.reasons[1] or "0.201" in by_bias.reasons[1]
+    assert "0.200" in by_bias.reasons[-1] or "0.201" in by_bias.reasons[-1]
     state = whole("sd2")
     assert detect(model(state)).prediction == EPSILON
     assert detect(model(state | {"v_pred": torch.empty(0)})).prediction == VELOCITY
@@ -135,7 +137,7 @@ def test_v_prediction() -> None:
     ):
         assert detect(model(state, prediction=(word, "a.yaml"))).prediction == expected
     said = detect(model(whole("sd2", bias=0.2)), prediction=EPSILON)
-    assert (said.prediction, "the caller says so (detected: v_prediction" in said.reasons[1]) == (
+    assert (said.prediction, "the caller says so (detected: v_prediction" in said.reasons[-1]) == (
         EPSILON,
         True,
     )
@@ -150,10 +152,135 @@ def test_wrong_overrides() -> None:
             detect(found, **arguments)
 
 
-def test_unknown_tensors_are_told() -> None:
-    detected = detect(model(whole("sd1") | {f"strange.{i}": torch.empty(1) for i in range(6)}))
-    told = "not used: 6 tensors (strange.0, strange.1, strange.2, strange.3, ...)"
-    assert told in detected.reasons
+SCHEDULE = [
+    "betas", "alphas_cumprod", "alphas_cumprod_prev", "sqrt_alphas_cumprod", "sqrt_one_minus_alphas_cumprod",
+    "log_one_minus_alphas_cumprod", "sqrt_recip_alphas_cumprod", "sqrt_recipm1_alphas_cumprod",
+    "posterior_variance", "posterior_log_variance_clipped", "posterior_mean_coef1", "posterior_mean_coef2",
+]  # fmt: skip
+EXTRAS = {
+    "sd1": [
+        *SCHEDULE, "logvar", "model_ema.decay", "model_ema.num_updates", "cond_stage_model.logit_scale",
+        "cond_stage_model.text_projection", "cond_stage_model.transformer.text_projection.weight",
+        "cond_stage_model.transformer.text_model.embeddings.position_ids", "first_stage_model.loss.logvar",
+        "first_stage_model.loss.discriminator.main.0.weight", "v_pred", "ztsnr",
+    ],
+    "sd2": [
+        *SCHEDULE, "scale_factor", "cond_stage_model.model.logit_scale", "cond_stage_model.model.attn_mask",
+        "cond_stage_model.model.transformer.resblocks.23.ln_1.weight",
+    ],
+    "x4": [*SCHEDULE, *(f"low_scale_model.{each}" for each in SCHEDULE)],
+    "sdxl": [
+        "denoiser.sigmas", "conditioner.embedders.0.logit_scale", "conditioner.embedders.0.text_projection",
+        "conditioner.embedders.0.transformer.text_model.embeddings.position_ids",
+        "conditioner.embedders.1.model.logit_scale",
+    ],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("family", EXTRAS)
+def test_extras_of_published_files_are_known(family: str) -> None:
+    found = model(whole(family) | dict.fromkeys(EXTRAS[family], torch.empty(1)))
+    detected = detect(found)
+    check_parts(found, detected)
+    assert ("ztsnr" in str(detected.reasons)) == (family == "sd1")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "strange.weight", "edm_mean", "sqrt_betas", "low_scale_model.model.conv_in.weight", "loss.logvar",
+        "model_ema.diffusion_modelmoreweight", "lora_te_x.lora_up.weight", "posterior_mean", "denoiser.mean",
+        "conditioner.embedders.2.weight", "depth_model.transform.mean",
+    ],
+)  # fmt: skip
+def test_other_tensors_are_an_error(name: str) -> None:
+    with pytest.raises(
+        InvalidWeights, match=rf"1 unexpected: {re.escape(name)}: they belong to none of its netw"
+    ):
+        model(whole("sd1") | {name: torch.empty(1)})
+
+
+def test_many_unknown_tensors_are_counted() -> None:
+    with pytest.raises(
+        InvalidWeights, match=r"25 unexpected: strange\.00, .*strange\.19 and 5 more: .*unet, auto"
+    ):
+        model(whole("sd1") | {f"strange.{i:02d}": torch.empty(1) for i in range(25)})
+
+
+@pytest.mark.parametrize(
+    ("family", "said", "message"),
+    [
+        ("sd1", "kl-sdxl", r"it is sd1 \(a UNet of 4 input .*says kl-sdxl \(an autoencoder alone\)"),
+        ("sd1", "sd2", r"it is sd1 .* context 768\), the caller says sd2 \(a UNet of .* context 1024\)"),
+        (
+            "sd2",
+            "sd2-depth",
+            r"it is sd2 .*4 input channels.*sd2-depth \(a UNet of 5 input channels.*leave the",
+        ),
+        ("sdxl", "x4", r"it is sdxl .*added 2816\), the caller says x4 \(.*classes 1000\)"),
+    ],
+)
+def test_a_family_that_contradicts_a_whole_model(family: str, said: str, message: str) -> None:
+    with pytest.raises(InvalidWeights, match=message):
+        detect(model(whole(family)), family=said)
+
+
+def test_parts_that_contradict_each_other() -> None:
+    """SD's UNet with the upscaler's autoencoder, or with SDXL's by what stands beside it."""
+    state = {name: each for name, each in whole("sd1").items() if not name.startswith(VAE_PREFIX)}
+    x4 = meta("kl-x4")
+    mixed = state | in_layout(x4, key_tables.autoencoder_ldm(x4), VAE_PREFIX, convolutions=True)
+    with pytest.raises(
+        InvalidWeights, match=r"kl-x4 by its shapes; a model of sd1 needs kl-sd: they work on"
+    ):
+        detect(model(mixed))
+    scaled = model(whole("sd1"), scale=("0.13025", "vae/config.json"))
+    with pytest.raises(
+        InvalidWeights, match=r"kl-sdxl by the scale 0\.13025 in vae/config\.json; .* needs kl-sd"
+    ):
+        detect(scaled)
+    second = {
+        name: each for name, each in whole("sdxl").items() if name.startswith("conditioner.embedders.1.")
+    }
+    found = model(whole("sd1") | second)
+    with pytest.raises(InvalidWeights, match=r"a text encoder 2, which sd1 \(Stable Diffusion 1.x\) has not"):
+        check_parts(found, detect(found))
+
+
+def test_a_text_encoder_without_a_family() -> None:
+    parts = (VAE_PREFIX, "cond_stage_model.")
+    found = model({name: each for name, each in whole("sd1").items() if name.startswith(parts)})
+    with pytest.raises(InvalidWeights, match=r"holds a text encoder, .*none is known .*say which it is"):
+        check_parts(found, detect(found))
+    check_parts(found, detect(found, family="sd1"))
+    with pytest.raises(InvalidWeights, match="not the weights of the text encoder of sd2"):
+        check_parts(found, detect(found, family="sd2"))
+
+
+def test_averages_are_compared_too() -> None:
+    state = whole("sd1")
+    unet = {name for name in state if name.startswith(UNET_PREFIX)}
+    averages = {average_name(name): state[name] for name in unet}
+    found = model(state | averages)
+    detected = detect(found)
+    assert detected.averages
+    check_parts(found, detected)
+    for missing in (f"{UNET_PREFIX}out.2.bias", f"{UNET_PREFIX}time_embed.0.weight"):
+        part = {name: each for name, each in averages.items() if name != average_name(missing)}
+        found = model(state | part)
+        with pytest.raises(InvalidWeights, match=r"weights of the averaged UNet of sd1 .*1 missing: "):
+            check_parts(found, detect(found))
+
+
+def test_one_line_tells_all() -> None:
+    line = describe(detect(model(whole("sd2", bias=0.2))))
+    assert line.startswith(
+        "family sd2 (a UNet of 4 input channels, 320 wide, context 1024), autoencoder kl-sd (4 "
+    )
+    assert "UNet (the only weights that the file has), prediction v_prediction (the spread of" in line
+    assert describe(detect(model(meta("taef2")))) == "family taef2 (32 latent channels, mid-block norms)"
+    both = model(meta("kl-sd") | {"model_ema.encoderconv_inweight": torch.empty(1)}, "kl-sd.ckpt")
+    assert "EMA (the autoencoder's plain weights are taken, not its averages" in describe(detect(both))
 
 
 def test_other_sizes_are_told() -> None:

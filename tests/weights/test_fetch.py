@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import builtins
 import hashlib
+import json
 import os
 import re
 import subprocess
@@ -34,6 +35,7 @@ from tests.weights.hub import COMMIT, Hub, running
 pytest.importorskip("huggingface_hub", reason="the extra `hub` is not installed")
 
 FILE = "diffusion_pytorch_model.safetensors"
+OTHER = "f" * 40  # a commit
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -78,6 +80,7 @@ def test_a_model_arrives(hub: Hub, content: bytes, tmp_path: Path, monkeypatch: 
     register(monkeypatch, files=(KnownFile(FILE, len(content), digest),))
     model = fetch("tiny")
     assert (model.name, model.licence, model.source) == ("tiny", "MIT", f"mine/tiny at {COMMIT}")
+    assert model.revision == COMMIT
     assert [(each.path, each.sha256) for each in model.files] == [(FILE, digest)]
     assert load_autoencoder("tiny").identity.kind == "taesd"
     (blob,) = {each.resolve() for each in blobs(tmp_path)}
@@ -88,9 +91,85 @@ def test_a_model_arrives(hub: Hub, content: bytes, tmp_path: Path, monkeypatch: 
     assert fetch("tiny", store_as="again").files == model.files
 
 
-def test_an_unpinned_model_notes_what_came(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+def note(home: Path) -> Path:
+    return home / "fetching" / "tiny.json"
+
+
+def test_an_unpinned_model_is_of_one_commit(
+    hub: Hub, content: bytes, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The branch is asked once, before any file; what it stands at is told, and noted for good."""
+    names = ("vae/" + FILE, "vae/config.json")
+    hub.files |= {f"mine/tiny/{names[0]}": content, f"mine/tiny/{names[1]}": b"{}"}
+    register(monkeypatch, revision=None, files=tuple(KnownFile(name, None, None) for name in names))
+    hub.commit = OTHER
+    told: list[str] = []
+    model = fetch("tiny", report=told.append)
+    assert (model.source, model.revision) == (f"mine/tiny at {OTHER}", OTHER)
+    assert told == [f"tiny: no commit is registered; mine/tiny stands at {OTHER}: all files are of that"]
+    asked = [path for _, path, _ in hub.asked]
+    assert [path for path in asked if "/api/" in path] == ["/api/models/mine/tiny/revision/main"]
+    assert "/resolve/" not in asked[0]
+    assert all(f"/resolve/{OTHER}/" in path for path in asked[1:])
+    assert not note(home).exists()
+
+
+def test_an_interrupted_fetch_goes_on_with_its_commit(
+    hub: Hub, content: bytes, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The branch has moved in between: what has arrived and what is to come are of one commit even so."""
+    files = tuple(KnownFile(name, None, None) for name in (FILE, "x.json"))
+    known = register(monkeypatch, revision=None, files=files)
+    told: list[str] = []
+    with pytest.raises(ModelError, match=r"x\.json cannot be fetched"):
+        fetch("tiny", report=told.append)
+    assert list_models() == []
+    assert json.loads(note(home).read_text()) == {"repository": known.repository, "commit": COMMIT}
+    hub.commit, hub.files["mine/tiny/x.json"] = OTHER, b"{}"
+    assert fetch("tiny", report=told.append).revision == COMMIT
+    assert told[1:] == [f"tiny: going on with mine/tiny at {COMMIT}, as the interrupted fetch before it"]
+    assert not note(home).parent.exists()
+    assert fetch("tiny", store_as="newer", report=told.append).revision == OTHER
+
+
+def test_a_commit_that_is_gone_is_forgotten(hub: Hub, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     register(monkeypatch, revision=None)
-    assert fetch("tiny").source == f"mine/tiny at {COMMIT}"
+    for bad in (
+        "{",
+        "[]",
+        '{"repository": "mine/tiny", "commit": "main"}',
+        '{"repository": "a/b", "commit": ""}',
+    ):
+        note(home).parent.mkdir(parents=True, exist_ok=True)
+        note(home).write_text(bad)
+        assert fetch("tiny").revision == COMMIT
+        store.remove("tiny")
+    note(home).parent.mkdir()
+    note(home).write_text(json.dumps({"repository": "mine/tiny", "commit": OTHER}))
+    hub.gone.add(OTHER)
+    with pytest.raises(ModelError, match="cannot be fetched from mine/tiny"):
+        fetch("tiny")
+    assert fetch("tiny").revision == COMMIT
+
+
+def test_an_unpinned_model_offline(hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of what the cache has whole."""
+    from huggingface_hub import constants
+
+    register(monkeypatch, revision=None)
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    with pytest.raises(ModelError, match=r"offline \(HF_HUB_OFFLINE\), and its cache has no whole copy"):
+        fetch("tiny")
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    fetch("tiny")
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    hub.asked.clear()
+    assert fetch("tiny", store_as="again").revision == COMMIT
+    refs = tmp_path / "cache" / "models--mine--tiny" / "refs"
+    refs.mkdir(exist_ok=True)
+    (refs / "main").write_text(COMMIT)
+    assert fetch("tiny", store_as="branch").revision == COMMIT
+    assert hub.asked == []
 
 
 def test_a_broken_connection_is_resumed(hub: Hub, content: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -142,6 +221,11 @@ def test_a_file_that_is_no_model(hub: Hub, content: bytes, monkeypatch: pytest.M
     with pytest.raises(InvalidWeights, match="truncated safetensors"):
         fetch("tiny")
     assert not models_folder().exists()
+    register(monkeypatch, files=(KnownFile(FILE, None, None),), revision=None)
+    with pytest.raises(InvalidWeights, match="truncated safetensors"):
+        fetch("tiny")
+    hub.commit, hub.files[f"mine/tiny/{FILE}"] = OTHER, content  # mended there: the next try gets that
+    assert fetch("tiny").revision == OTHER
 
 
 def test_refusals(hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -183,10 +267,10 @@ def test_several_files(hub: Hub, content: bytes, monkeypatch: pytest.MonkeyPatch
 
 def test_the_environment_is_honoured(hub: Hub, content: bytes, tmp_path: Path) -> None:
     """A whole process: HF_ENDPOINT and HF_HOME; a known model of the registry, and its licence first."""
-    known = KNOWN["taesd3"]
+    known = KNOWN["sd2-v"]  # neither its commit nor its hash is known
     hub.files[f"{known.repository}/{known.files[0].path}"] = content
     done = subprocess.run(
-        [sys.executable, "-m", "latentcodec.cli.main", "models", "fetch", "taesd3"],
+        [sys.executable, "-m", "latentcodec.cli.main", "models", "fetch", "sd2-v"],
         env=os.environ | {
             "PYTHONPATH": str(ROOT), "HF_ENDPOINT": hub.address, "HF_HOME": str(tmp_path / "hf"),
             "HF_HUB_DISABLE_XET": "1",
@@ -194,10 +278,11 @@ def test_the_environment_is_honoured(hub: Hub, content: bytes, tmp_path: Path) -
         capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.stderr.startswith(
-        f"taesd3: {known.what}\nlicence: MIT (https://github.com/madebyollin/taesd)\n"
+        f"sd2-v: {known.what}\nlicence: {known.licence} ({known.page})\nrestrictions:"
     )
-    assert done.returncode == 1  # TAESD's tensors, where TAESD3 was to be
-    assert "not the weights of the autoencoder of taesd3" in done.stderr
+    assert f"\nsd2-v: no commit is registered; {known.repository} stands at {COMMIT}: all" in done.stderr
+    assert done.returncode == 1  # TAESD's tensors, where Stable Diffusion was to be
+    assert "holds autoencoder, where the UNet of sd2 was to be" in done.stderr
     assert any(path.is_file() and path.stat().st_size > 1e6 for path in (tmp_path / "hf").rglob("*"))
     assert list_models() == []
 

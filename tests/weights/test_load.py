@@ -16,6 +16,7 @@ from latentcodec.nn.text_encoder import CLIP_L, TextEncoder
 from latentcodec.nn.tiny_autoencoder import TAEF2, TAESD, TinyAutoencoder
 from latentcodec.nn.unet import SD2, UNet
 from latentcodec.weights import key_tables
+from latentcodec.weights.detected import describe
 from latentcodec.weights.fingerprint import fingerprint
 from latentcodec.weights.load import load_autoencoder, load_depth, load_text_encoder, load_unet
 from tests.nn.networks import SHARED_WEIGHTS
@@ -26,6 +27,8 @@ UNET = replace(
     SD2, channels=(16, 32), groups=4, context=8, depth=(1, 0), heads=(2, 2), cross_only=(False, False)
 )
 TEXT = replace(CLIP_L, width=8, layers=2, heads=2, feed_forward=16, vocabulary=30, end_token=29)
+DECODER = [f"decoder.up.{i}.block.{j}.conv1" for i in range(3) for j in range(3)]
+ENCODER = [f"encoder.down.{i}.block.{j}.conv{k}" for i in range(3) for j in range(2) for k in (1, 2)]
 DEPTH = DepthConfig(
     stem=4, backbone_widths=(8, 16, 24), backbone_depths=(1, 1, 1), norm_groups=2, width=16, layers=3,
     heads=2, feed_forward=24, grid=2, taps=(2, 3), reassembled_widths=(8, 8), fusion_width=8,
@@ -120,18 +123,25 @@ def test_unets_say_which_weights_were_taken(tmp_path: Path) -> None:
     save_file(both, tmp_path / "both.safetensors")
     found = load_unet(tmp_path / "both.safetensors", config=UNET)
     assert equal(found.module.state_dict(), averaged)
-    assert found.detected.reasons[-1] == "UNet: the averages"
+    assert "UNet: the averages" in found.detected.reasons
+    assert "EMA (model_ema holds averages" in describe(found.detected)
+    assert "UNet (the averages)" in describe(found.detected)
     found = load_unet(tmp_path / "both.safetensors", config=UNET, averages=False)
     assert equal(found.module.state_dict(), plain)
+    assert "UNet (the plain weights, not the averages)" in describe(found.detected)
     found = load_unet(tmp_path / "plain.safetensors", config=UNET)
     assert equal(found.module.state_dict(), plain)
-    assert found.detected.reasons[-1] == "UNet: the only weights that the file has"
+    assert "UNet (the only weights that the file has)" in describe(found.detected)
     with pytest.raises(InvalidWeights, match="no averaged weights"):
         load_unet(tmp_path / "plain.safetensors", config=UNET, averages=True)
     gone = "model_ema.diffusion_modelout2weight"
     part = {name: tensor for name, tensor in both.items() if name != gone} | {"model_ema.x": torch.ones(1)}
     save_file(part, tmp_path / "part.safetensors")
-    with pytest.raises(InvalidWeights, match=r"1 missing: out\.2\.weight; 1 unexpected: model_ema\.x"):
+    with pytest.raises(InvalidWeights, match=r"1 unexpected: model_ema\.x: they belong to none of .*unet"):
+        load_unet(tmp_path / "part.safetensors", config=UNET)
+    del part["model_ema.x"]
+    save_file(part, tmp_path / "part.safetensors")
+    with pytest.raises(InvalidWeights, match=r"1 missing: out\.2\.weight"):
         load_unet(tmp_path / "part.safetensors", config=UNET)
 
 
@@ -159,15 +169,15 @@ def test_text_encoder_and_depth(tmp_path: Path) -> None:
 
 def test_everything_wrong_is_one_error(tmp_path: Path) -> None:
     path = tmp_path / "vae.safetensors"
-    drop = tuple(f"decoder.up.{i}.block.{j}.conv1.weight" for i in range(3) for j in range(3))
+    drop = tuple(f"{side}.weight" for side in (*DECODER, *ENCODER, "decoder.norm_out", "encoder.norm_out"))
     odd = {"decoder.conv_in.bias": torch.ones(5), "strange": torch.ones(1), "encoder.more": torch.ones(1)}
     vae_file(path, odd, (*drop, "quant_conv.bias"))
     with pytest.raises(InvalidWeights) as caught:
         load_autoencoder(path, config=VAE)
     message = str(caught.value)
     assert message.startswith(f"{path}: these are not the weights of the autoencoder")
-    assert "10 missing: decoder.up.0.block.0.conv1.weight, " in message
-    assert " and 2 more; 2 unexpected: encoder.more, strange; 1 of another shape: " in message
+    assert "24 missing: decoder.norm_out.weight, decoder.up.0.block.0.conv1.weight, " in message
+    assert " and 4 more; 2 unexpected: encoder.more, strange; 1 of another shape: " in message
     assert "decoder.conv_in.bias is 5, decoder.conv_in.bias of the network 16" in message
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import json
 import os
 import shutil
 import subprocess
@@ -16,31 +15,12 @@ import torch
 from safetensors.torch import save_file
 
 from latentcodec.errors import InvalidArgument, InvalidWeights, LatentCodecError, UnknownModel
-from latentcodec.nn.tiny_autoencoder import TAEF2, TAESD, TinyAutoencoder
+from latentcodec.nn.tiny_autoencoder import TAESD, TinyAutoencoder
 from latentcodec.weights import store
 from latentcodec.weights.intake import add
 from latentcodec.weights.load import load_autoencoder
 from latentcodec.weights.store import list_models, models_folder, remove, resolve, stored, verify
 from tests.weights.checkpoints import random_network
-
-
-@pytest.fixture
-def pair(tmp_path: Path) -> Path:
-    """A folder with an encoder and a decoder, and what is neither."""
-    folder = tmp_path / "pair"
-    folder.mkdir()
-    network = random_network(lambda: TinyAutoencoder(TAEF2))
-    for half in ("encoder", "decoder"):
-        torch.save(getattr(network, half).state_dict(), folder / f"mine_{half}.pth")
-    (folder / "LICENSE").write_text("MIT")
-    return folder
-
-
-@pytest.fixture
-def single(tmp_path: Path) -> Path:
-    path = tmp_path / "tiny.safetensors"
-    save_file(random_network(lambda: TinyAutoencoder(TAESD)).state_dict(), path)
-    return path
 
 
 def everything(folder: Path) -> dict[str, bytes]:
@@ -89,22 +69,6 @@ def test_what_the_user_says_is_kept(single: Path) -> None:
     assert load_autoencoder("xl", kind="taesd").identity.kind == "taesd"
 
 
-def test_links(pair: Path, home: Path) -> None:
-    model = add(pair, "mine", linked=True)
-    assert model.linked
-    assert model.path == pair.resolve()
-    assert [name for name in everything(home) if name.endswith(".pth")] == []
-    assert load_autoencoder("mine").identity.fingerprint == model.fingerprint
-    assert verify(model) == []
-    remove("mine")
-    assert (pair / "mine_encoder.pth").is_file()
-    add(pair, "mine", linked=True)
-    (pair / "mine_encoder.pth").unlink()
-    assert "missing" in verify(stored("mine"))[0]
-    with pytest.raises(InvalidWeights):
-        load_autoencoder("mine")
-
-
 def test_names(single: Path) -> None:
     with pytest.raises(InvalidArgument, match="own model"):
         add(single, "native")
@@ -144,18 +108,6 @@ def test_damage_is_found(pair: Path) -> None:
     assert "SHA-256 is" in verify(model)[0]
     target.unlink()
     assert "missing" in verify(model)[0]
-
-
-@pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"version": 2}', "[" * 100_000, " " * (2 << 20)])
-def test_damaged_manifests(single: Path, text: str) -> None:
-    add(single, "mine")
-    add(single, "other")
-    (models_folder() / "mine" / "model.json").write_text(text)
-    with pytest.raises(InvalidWeights, match="remove mine and add it again"):
-        stored("mine")
-    assert [each.name for each in list_models()] == ["other"]
-    remove("mine")
-    add(single, "mine")
 
 
 def test_what_is_not_there() -> None:
@@ -206,8 +158,32 @@ def test_bad_models_leave_the_store_as_it_was(single: Path, tmp_path: Path, home
 
 
 def test_a_kind_that_does_not_fit_is_refused(single: Path, home: Path) -> None:
-    with pytest.raises(InvalidWeights, match="not the weights of the autoencoder of taef2"):
-        add(single, "bad", family="taef2")
+    """Both facts are named, and the way out."""
+    for family, said in (
+        ("taef2", r"taef2 \(an autoencoder of 32 latent channels, mid-block norms\)"),
+        ("kl-sd", r"kl-sd \(an autoencoder of 4 levels, 128 wide, 4 latent channels\)"),
+        ("sd1", r"sd1 \(an autoencoder of 4 levels, 128 wide, 4 latent channels\)"),
+    ):
+        message = (
+            rf"tiny.safetensors: it is taesd \(4 latent .*, the caller says {said}: leave the family out"
+        )
+        with pytest.raises(InvalidWeights, match=message):
+            add(single, "bad", family=family)
+    assert not home.exists()
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+@pytest.mark.parametrize("ending", ["safetensors", "ckpt"])
+def test_numbers_that_are_not_finite_are_refused(
+    value: float, ending: str, tmp_path: Path, home: Path
+) -> None:
+    state = random_network(lambda: TinyAutoencoder(TAESD)).state_dict()
+    state["decoder.3.conv.2.bias"][5:7] = value
+    path = tmp_path / f"bad.{ending}"
+    save_file(state, path) if ending == "safetensors" else torch.save({"state_dict": state}, path)
+    for linked in (False, True):
+        with pytest.raises(InvalidWeights, match=rf"{path}: decoder\.3\.conv\.2\.bias: 2 of its 64 values"):
+            add(path, "bad", linked=linked)
     assert not home.exists()
 
 
@@ -284,14 +260,14 @@ def test_what_a_killed_process_left_is_removed_in_time(single: Path) -> None:
 
 def test_two_at_once(single: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The name is taken while the copy is made: the first stays, and the second says so."""
-    write = store._write_manifest
+    write = store.write_manifest
 
     def late(*arguments: object) -> None:
-        monkeypatch.setattr(store, "_write_manifest", write)
+        monkeypatch.setattr(store, "write_manifest", write)
         add(single, "mine", family="taesdxl")
         write(*arguments)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(store, "_write_manifest", late)
+    monkeypatch.setattr(store, "write_manifest", late)
     with pytest.raises(InvalidArgument, match="the store has such a model"):
         add(single, "mine")
     detected = stored("mine").detected
@@ -314,7 +290,15 @@ def test_where_the_store_is(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> 
     assert store.home() == tmp_path / "local" / "latentcodec"
 
 
-def test_manifests_are_json(single: Path) -> None:
-    add(single, "mine")
-    values = json.loads((models_folder() / "mine" / "model.json").read_text())
-    assert (values["version"], values["name"], values["open"]) == (1, "mine", "tiny.safetensors")
+def test_a_stored_model_under_another_name(single: Path) -> None:
+    """Its files are shared, and what the user said of it goes along."""
+    first = add(single, "first", family="taesdxl")
+    second = add("first", "second")
+    assert os.path.samefile(first.path, second.path)
+    assert (second.detected, second.source) == (first.detected, first.source)
+    assert add("first", "third", family="taesd").fingerprint == first.fingerprint
+    remove("first")
+    assert load_autoencoder("second").identity.kind == "taesdxl"
+    assert load_autoencoder("third").identity.kind == "taesd"
+    with pytest.raises(InvalidArgument, match="the store has its files and shares them with x"):
+        add("second", "x", linked=True)

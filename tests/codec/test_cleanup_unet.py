@@ -1,0 +1,103 @@
+"""Which UNet a clean-up takes: found by the fingerprint in the store, refused for latents of another kind."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from latentcodec.codec import cleanup_unet
+from latentcodec.codec.cleanup_unet import CleanupUNet, open_unet
+from latentcodec.codec.latent import LatentCodec
+from latentcodec.errors import InvalidArgument
+from latentcodec.weights.detected import UNET
+from latentcodec.weights.families import AUTOENCODERS
+from latentcodec.weights.intake import add
+from latentcodec.weights.load import load_autoencoder
+from latentcodec.weights.store import models_folder, stored
+from tests.codec.test_cleanup_file import changed, shown
+from tests.conftest import photograph
+from tests.toy_diffusion import VAE, know_toys, save_model
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(autouse=True)
+def toys(monkeypatch: pytest.MonkeyPatch) -> None:
+    know_toys(monkeypatch)
+    monkeypatch.setitem(AUTOENCODERS, "kl-sdxl", VAE)
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    return save_model(tmp_path / "toy-sd")
+
+
+@pytest.fixture
+def opened(monkeypatch: pytest.MonkeyPatch) -> list[object]:
+    """The models whose UNets were loaded."""
+    names: list[object] = []
+    load = cleanup_unet.load_unet
+    monkeypatch.setattr(cleanup_unet, "load_unet", lambda *given: names.append(given[0]) or load(*given))
+    return names
+
+
+def test_only_what_may_be_it_is_loaded(model: Path, tmp_path: Path, opened: list[object]) -> None:
+    """Of three stored UNets the one that has the fingerprint; the store noted them when they were added."""
+    from latentcodec.codec.api import Codec
+
+    data = Codec(model, "cpu", cleanup_unet=model, cleanup_limit=1000.0).encode(
+        photograph(width=32, height=32), quality=30
+    )
+    add(save_model(tmp_path / "a", 2), "a")
+    add(model, "b")
+    add(save_model(tmp_path / "c", 3), "c")
+    expected = open_unet(model, CPU).fingerprint.hex()
+    assert stored("b").fingerprints[UNET].startswith(expected)
+    opened.clear()
+    shown(Codec(model, "cpu"), changed(data, name="gone"), 1)
+    assert opened == ["b"]
+
+
+def test_a_store_of_before_is_completed(model: Path, tmp_path: Path, opened: list[object]) -> None:
+    """Its model.json has no UNet's fingerprint: it is loaded once, and then it is known."""
+    from latentcodec.codec.api import Codec
+
+    data = Codec(model, "cpu", cleanup_unet=model, cleanup_limit=1000.0).encode(
+        photograph(width=32, height=32), quality=30
+    )
+    add(save_model(tmp_path / "a", 2), "a")
+    add(model, "b")
+    before = {name: stored(name).fingerprints for name in ("a", "b")}
+    for name in ("a", "b"):
+        path = models_folder() / name / "model.json"
+        values = json.loads(path.read_text())
+        values["fingerprint"] = values.pop("fingerprints")["autoencoder"]
+        path.write_text(json.dumps(values))
+        assert UNET not in stored(name).fingerprints
+    data = changed(data, name="gone")
+    for expected in (["a", "b"], ["b"]):
+        opened.clear()
+        shown(Codec(model, "cpu"), data, 1)
+        assert opened == expected
+    assert {name: stored(name).fingerprints for name in ("a", "b")} == before
+
+
+def test_latents_of_another_kind_are_refused(model: Path) -> None:
+    """The same number of channels, and another scale: kl-sd's and kl-sdxl's."""
+    unet = open_unet(model, CPU)
+    assert unet.family == "sd1"
+    unet.check(LatentCodec(load_autoencoder(model), CPU))
+    xl = LatentCodec(load_autoencoder(model / "vae", kind="kl-sdxl"), CPU)
+    message = "toy-sd is of sd1 and works on latents of kl-sd; those of vae are of kl-sdxl, .*--family"
+    with pytest.raises(InvalidArgument, match=message):
+        unet.check(xl)
+    other = replace(unet, family="sdxl")
+    other.check(xl)
+    with pytest.raises(InvalidArgument, match="is of sdxl and works on latents of kl-sdxl"):
+        other.check(LatentCodec(load_autoencoder(model), CPU))
+    unknown: CleanupUNet = replace(unet, family="other")
+    unknown.check(xl)  # nothing is known of it: its user's business
