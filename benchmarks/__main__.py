@@ -1,4 +1,4 @@
-"""The commands: `python -m benchmarks run | report | demo | seed | speed`.
+"""The commands: `python -m benchmarks run | report | demo | seed | at-size | failures | speed`.
 
 Progress goes to stderr, results to stdout; what the user got wrong is one line and exit code 1 or 2.
 """
@@ -183,6 +183,89 @@ def seed(pictures: tuple[Path, ...], out: Path, codecs: list[str], device: str) 
     seed.seed(squares, peers, metrics, out)
     _stdout().print(Markdown((out / "seed.md").read_text(encoding="utf-8")))
     click.echo(f"{out / 'seed.png'}, {out / 'seed.md'}, {out / 'seed.json'}")
+
+
+@main.command(name="at-size")
+@click.argument("pictures", nargs=-1, required=True, type=click.Path(exists=True, path_type=Path))
+@click.option("--out", type=OUT, required=True, help="Where the tables, sheets and coded files go.")
+@click.option(
+    "--bytes",
+    "size",
+    default=5_000,
+    show_default=True,
+    type=click.IntRange(1),
+    help="Of a 512x512 picture's file; of a smaller picture's in proportion.",
+)
+@click.option("--codecs", default="native,jpeg,webp,avif,jpegxl", show_default=True, callback=_words)
+@click.option("--device", default="auto", show_default=True, help="Where the networks run.")
+def at_size_command(pictures: tuple[Path, ...], out: Path, size: int, codecs: list[str], device: str) -> None:
+    """Set PICTURES, files or folders of them, side by side at one size in bytes, and count who is better.
+
+    Of each picture the middle square is taken, at 512x512; one with a shorter side is taken whole.
+    """
+    from rich.markdown import Markdown
+
+    from benchmarks.at_size import METRICS, at_size
+    from benchmarks.datasets import find_pictures
+    from benchmarks.metrics import find_metrics
+    from benchmarks.peers import find_peers
+
+    paths = [path for each in pictures for path in (find_pictures(each) if each.is_dir() else [each])]
+    peers, absent = find_peers(codecs, device)
+    metrics, without = find_metrics(METRICS)
+    _say_skipped(absent, without)
+    at_size(paths, peers, metrics, out, size)
+    _stdout().print(Markdown((out / "at-size.md").read_text(encoding="utf-8")))
+    click.echo(f"{out / 'at-size.md'}, {out / 'at-size.json'}, and a sheet a picture")
+
+
+@main.command()
+@click.option("--out", type=OUT, required=True, help="Where the table, strips and measurements go.")
+@click.option("--pictures", type=FOLDER, help="Photographs to take details from.  [default: the samples']")
+@click.option("--codecs", default="native,webp,avif", show_default=True, callback=_words)
+@click.option("--only", callback=_words, help="These kinds alone: texture, lines, screens, text ...")
+@click.option(
+    "--docs", is_flag=True, help="Put the table into docs/training.md, the strips into docs/pictures."
+)
+@click.option("--jobs", default=1, show_default=True, type=click.IntRange(1, 256), help="Processes at once.")
+@click.option("--device", default="auto", show_default=True, help="Where the networks run.")
+def failures(
+    out: Path,
+    pictures: Path | None,
+    codecs: list[str],
+    only: list[str] | None,
+    docs: bool,
+    jobs: int,
+    device: str,
+) -> None:
+    """Measure and show where the native model fails: texture, text, noise, saturated colour ...
+
+    Each kind is of drawings made here and of details of photographs. Native is measured every time; what OUT
+    holds of the other codecs is kept.
+    """
+    from rich.markdown import Markdown
+
+    from benchmarks import failures
+    from benchmarks.datasets import find_pictures, load
+    from benchmarks.failure_kinds import kinds
+    from benchmarks.metrics import find_metrics
+    from benchmarks.peers import find_peers
+
+    paths = find_pictures(pictures) if pictures else [SAMPLE.with_name(name) for name in failures.PHOTOGRAPHS]
+    found = kinds({path.stem: load(path) for path in paths})
+    unknown = set(only or ()) - found.keys()
+    if unknown:
+        raise click.BadParameter(f"no kind is called {min(unknown)}; there are {', '.join(found)}")
+    chosen = {name: kind for name, kind in found.items() if only is None or name in only}
+    if docs and (pictures or only):
+        raise click.UsageError("--docs takes all kinds, and photographs that may be shown: the samples'")
+    peers, absent = find_peers(codecs, device)
+    metrics, without = find_metrics(failures.METRICS)
+    _say_skipped(absent, without)
+    table = failures.failures(chosen, peers, metrics, out, jobs=jobs)
+    if docs:
+        failures.publish(chosen, table, out, SAMPLE.parents[1] / "docs")
+    _stdout().print(Markdown(table))
 
 
 @main.command()

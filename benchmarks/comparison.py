@@ -13,11 +13,22 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from benchmarks.datasets import Pixels
 
-__all__ = ["Panel", "busiest", "contact_sheet", "side_by_side"]
+__all__ = [
+    "DETAIL",
+    "ZOOM",
+    "Box",
+    "Panel",
+    "activity",
+    "busiest",
+    "contact_sheet",
+    "richest",
+    "side_by_side",
+]
 
 DETAIL = 96
 ZOOM = 3
@@ -25,6 +36,8 @@ LARGEST = 768  # a picture with a longer side is shown smaller; its detail is no
 MARGIN = 12
 LINE = 22
 BACKGROUND, INK, FAINT = (255, 255, 255), (20, 20, 20), (110, 110, 110)
+Box = tuple[int, int, int, int]
+"""(left, top, right, bottom) in pixels."""
 
 
 @dataclass(frozen=True)
@@ -36,16 +49,26 @@ class Panel:
     picture: Pixels
 
 
-def busiest(picture: Pixels, side: int = DETAIL) -> tuple[int, int, int, int]:
-    """The (left, top, right, bottom) of the square with the most detail; all of a picture that is smaller."""
-    height, width = picture.shape[:2]
-    high, wide = min(side, height), min(side, width)
+def busiest(picture: Pixels, side: int = DETAIL) -> Box:
+    """The square with the most detail; all of a picture that is smaller."""
+    return richest(activity(picture), side)
+
+
+def activity(picture: Pixels) -> NDArray[np.float64]:
+    """(H, W): how much each pixel's luma differs from those to the left and above."""
     luma = picture.astype(np.float64) @ (0.299, 0.587, 0.114)
-    activity = np.zeros((height, width))
-    activity[:, 1:] += np.abs(np.diff(luma, axis=1))
-    activity[1:, :] += np.abs(np.diff(luma, axis=0))
+    differences = np.zeros(luma.shape)
+    differences[:, 1:] += np.abs(np.diff(luma, axis=1))
+    differences[1:, :] += np.abs(np.diff(luma, axis=0))
+    return differences
+
+
+def richest(values: NDArray[np.float64], side: int) -> Box:
+    """The square of `side` pixels (or fewer, where there are fewer) over which values (H, W) sum to most."""
+    height, width = values.shape
+    high, wide = min(side, height), min(side, width)
     total = np.zeros((height + 1, width + 1))
-    total[1:, 1:] = activity.cumsum(0).cumsum(1)
+    total[1:, 1:] = values.cumsum(0).cumsum(1)
     sums = total[high:, wide:] - total[:-high, wide:] - total[high:, :-wide] + total[:-high, :-wide]
     top, left = np.unravel_index(int(sums.argmax()), sums.shape)
     return int(left), int(top), int(left) + wide, int(top) + high

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from PIL import Image
 from rich import box
@@ -26,6 +27,7 @@ from latentcodec.metrics import psnr, ssim
 __all__ = ["BYTES_PER_PIXEL", "Entry", "demo", "nearest_not_over"]
 
 BYTES_PER_PIXEL = 5_000 / 512**2  # 0.1526 bits per pixel, the rate of M. Buehlmann's Stable Diffusion codec
+Setting = TypeVar("Setting", int, float)
 TOLERANCE = 1.02  # a peer may take 2 % more, since its qualities are steps
 
 
@@ -69,8 +71,8 @@ def demo(sample: Path, out: Path, console: Console) -> list[Entry]:
 
 
 def nearest_not_over(
-    encode: Callable[[int], bytes], settings: Sequence[int], limit: float
-) -> tuple[int, bytes]:
+    encode: Callable[[Setting], bytes], settings: Sequence[Setting], limit: float
+) -> tuple[Setting, bytes]:
     """The largest setting whose file has at most `limit` bytes, and the file; the first setting if none has.
 
     `settings` ascend, and sizes with them (nearly: where a codec's do not, a setting nearby is found).

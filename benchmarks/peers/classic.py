@@ -20,8 +20,10 @@ RESOLUTIONS = 6  # of JPEG 2000: the default of OpenJPEG and Pillow, five halvin
 
 
 class _Pillow:
-    """A codec of Pillow's: integer quality 0-100 and fixed options."""
+    """A codec of Pillow's: quality 0-100 and fixed options."""
 
+    step: ClassVar[float] = 1
+    """Of the qualities that its library tells apart."""
     format: ClassVar[str]
     feature: ClassVar[str]
     options: ClassVar[Mapping[str, Any]]
@@ -38,9 +40,10 @@ class _Pillow:
         self.version = f"Pillow {PIL.__version__}, {library} {features.version(library)}, {options}"
 
     def encode(self, picture: Pixels, setting: float) -> bytes:
-        if setting != int(setting):
-            raise InvalidArgument(f"quality {setting:g}: {self.format} takes whole numbers")
-        return self._save(picture, quality=int(setting))
+        if setting % self.step:
+            taken = "whole numbers" if self.step == 1 else f"multiples of {self.step:g}"
+            raise InvalidArgument(f"quality {setting:g}: {self.format} takes {taken}")
+        return self._save(picture, quality=int(setting) if setting == int(setting) else setting)
 
     def decode(self, data: bytes) -> Pixels:
         with Image.open(io.BytesIO(data), formats=[self.format]) as image:
@@ -96,6 +99,7 @@ class WebP(_Pillow):
     name = "webp"
     suffix = ".webp"
     settings: tuple[float, ...] = (5, 10, 20, 30, 40, 60, 80, 90)
+    step = 1 / 4096  # a float there, and near 0 its quantiser goes with the cube root of it
     format = "WEBP"
     feature = "webp"
     options: ClassVar = {"method": 6}

@@ -11,12 +11,13 @@ import pytest
 from PIL import Image
 from rich.console import Console
 
+from benchmarks.at_size import SIDE, SIZE, Result, square
 from benchmarks.comparison import LINE, MARGIN, Panel, contact_sheet
 from benchmarks.datasets import Pixels
 from benchmarks.demo import nearest_not_over
 from benchmarks.metrics import METRICS
 from benchmarks.peers import Jpeg, WebP
-from benchmarks.seed import SIDE, SIZE, Result, seed, seed_pictures, square
+from benchmarks.seed import seed, seed_pictures
 from latentcodec.errors import InvalidArgument, TargetUnreachable
 from tests.benchmarks.conftest import make_picture
 

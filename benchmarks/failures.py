@@ -1,0 +1,186 @@
+"""Where the native model fails: delta rates by kind of picture, and details enlarged, side by side.
+
+    kinds ─► OUT/set/<kind>.<name>.png ─► run: native, WebP, AVIF ─► BD-rates of a kind's rows ─► failures.md
+      └────► native at QUALITY, the others' largest file not above it ─► a detail of each ─► <kind>.webp
+
+With `docs`: the table between MARKS in docs/training.md is replaced, and the strips go to docs/pictures. The
+words around them are people's.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from rich.console import Console
+from rich.progress import track
+
+from benchmarks.at_size import HIGHEST, best_file, table_head
+from benchmarks.comparison import DETAIL, ZOOM, Box, Panel, busiest, contact_sheet
+from benchmarks.datasets import DataSet, Pixels
+from benchmarks.failure_kinds import Kind
+from benchmarks.metrics import Metric
+from benchmarks.peers import Peer
+from benchmarks.plot import LABELS
+from benchmarks.rows import ROWS, Row, read_rows, write_rows
+from benchmarks.run import run
+from benchmarks.summary import measured, summarise
+from latentcodec.atomic import write_atomically
+from latentcodec.errors import InvalidArgument
+from latentcodec.metrics import psnr
+
+__all__ = ["CODECS", "METRICS", "PHOTOGRAPHS", "QUALITIES", "failures", "publish"]
+
+CODECS = ("native", "webp", "avif")
+METRICS = ("psnr", "ms_ssim", "ssimulacra2")
+PHOTOGRAPHS = ("chelsea.png", "coffee.png", "astronaut.png")
+"""Those of samples/, all free to be shown."""
+QUALITIES = (10.0, 30.0, 50.0, 70.0, 90.0)
+QUALITY = 55
+"""Of native in the strips."""
+OURS = "native"
+MARKS = ("<!-- failures: begin -->", "<!-- failures: end -->")
+NONE = "–"
+
+
+def failures(
+    kinds: Mapping[str, Kind],
+    peers: Sequence[Peer],
+    metrics: Mapping[str, Metric],
+    out: Path,
+    *,
+    jobs: int = 1,
+    console: Console | None = None,
+) -> str:
+    """Writes failures.md and a strip a kind into `out`, and returns the table as Markdown.
+
+    peers: ours and at least one other. What `out` holds of the others is not measured again.
+    """
+    console = console or Console(stderr=True)
+    data = _write_pictures(kinds, out / "set")
+    # Ours is measured again every time: its encoder may have changed, of which no version tells.
+    (out / "run").mkdir(parents=True, exist_ok=True)
+    write_rows(out / "run" / ROWS, [row for row in read_rows(out / "run" / ROWS) if row.codec != OURS])
+    rows = run(data, peers, metrics, out / "run", settings=QUALITIES, jobs=jobs, console=console)
+    for name, kind in track(kinds.items(), "strips", console=console, total=len(kinds)):
+        own = [row for row in rows if row.picture.startswith(f"{name}.")]
+        write_atomically(out / f"{name}.webp", _lossless(strip(kind, peers, own)))
+    table = _table(kinds, rows, peers, metrics)
+    write_atomically(out / "failures.md", table.encode())
+    return table
+
+
+def publish(kinds: Mapping[str, Kind], table: str, out: Path, docs: Path) -> None:
+    """Puts the table between MARKS in docs/training.md, and the strips into docs/pictures.
+
+    Raises InvalidArgument where the marks are not there.
+    """
+    page = docs / "training.md"
+    before, begin, rest = page.read_text(encoding="utf-8").partition(MARKS[0])
+    _, end, after = rest.partition(MARKS[1])
+    if not (begin and end):
+        raise InvalidArgument(
+            f"{page} lacks the lines {MARKS[0]} and {MARKS[1]}: the table goes between them"
+        )
+    (docs / "pictures").mkdir(exist_ok=True)
+    for name in kinds:
+        write_atomically(docs / "pictures" / f"fails-{name}.webp", (out / f"{name}.webp").read_bytes())
+    write_atomically(page, f"{before}{begin}\n{table}{end}{after}".encode())
+
+
+def strip(kind: Kind, peers: Sequence[Peer], rows: Sequence[Row] = ()) -> Image.Image:
+    """A row for each picture of the kind that is shown: the original and every codec, a detail enlarged.
+
+    Ours is at QUALITY, the others at their largest file not above. rows: what was measured of this kind; it
+    says where to look.
+    """
+    ours = next(peer for peer in peers if peer.name == OURS)
+    shown = []
+    for name in kind.shown:
+        picture = kind.pictures[name]
+        box = busiest(picture) if kind.contrast == 1 else _middle(picture)
+        centre = picture[box[1] : box[3], box[0] : box[2]].mean((0, 1))
+        raised = "" if kind.contrast == 1 else f", contrast x {kind.contrast}"
+        panels = [Panel(name, f"original{raised}", _detail(picture, box, centre, kind.contrast))]
+        limit = len(data := ours.encode(picture, QUALITY))
+        for peer in peers:
+            setting: float | None = QUALITY
+            if peer is not ours:
+                sizes = {
+                    row.setting: row.bytes or 0
+                    for row in rows
+                    if row.codec == peer.name and row.picture.partition(".")[2] == f"{name}.png"
+                }
+                setting, data, _ = best_file(peer, picture, limit, _between(sizes, limit))
+            decoded = peer.decode(data)
+            caption = f"{len(data):,} bytes, {psnr(picture, decoded):.1f} dB"
+            title = f"{LABELS.get(peer.name, peer.name)}, quality {setting:.3g}"
+            panels.append(Panel(title, caption, _detail(decoded, box, centre, kind.contrast)))
+        shown.append(panels)
+    return contact_sheet(shown)
+
+
+def _between(sizes: Mapping[float, int], limit: int) -> tuple[float, float]:
+    """The measured settings on both sides of the limit."""
+    under = [setting for setting, size in sizes.items() if size <= limit]
+    over = [setting for setting, size in sizes.items() if size > limit]
+    return max(under, default=0), min(over, default=HIGHEST)
+
+
+def _middle(picture: Pixels) -> Box:
+    left, top = ((side - DETAIL) // 2 for side in picture.shape[1::-1])
+    return left, top, left + DETAIL, top + DETAIL
+
+
+def _detail(picture: Pixels, box: Box, centre: NDArray[np.float64], contrast: int) -> Pixels:
+    cut = Image.fromarray(picture).crop(box)
+    if contrast > 1:
+        values = 128 + contrast * (np.asarray(cut, np.float64) - centre)
+        cut = Image.fromarray(values.round().clip(0, 255).astype(np.uint8))
+    return np.array(cut.resize((ZOOM * cut.width, ZOOM * cut.height), Image.Resampling.NEAREST))
+
+
+def _write_pictures(kinds: Mapping[str, Kind], folder: Path) -> DataSet:
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = []
+    for kind_name, kind in kinds.items():
+        for name, picture in kind.pictures.items():
+            path = folder / f"{kind_name}.{name}.png"
+            buffer = io.BytesIO()
+            Image.fromarray(picture).save(buffer, "PNG")
+            write_atomically(path, buffer.getvalue())
+            paths.append(path)
+    return DataSet("failures", tuple(sorted(paths)))
+
+
+def _lossless(image: Image.Image) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, "WEBP", lossless=True, quality=100, method=6)
+    return buffer.getvalue()
+
+
+def _table(
+    kinds: Mapping[str, Kind], rows: Sequence[Row], peers: Sequence[Peer], metrics: Mapping[str, Metric]
+) -> str:
+    """BD-rates of ours in percent, a line a kind; those of mean curves over the kind's pictures."""
+    others = [peer.name for peer in peers if peer.name != OURS]
+    labels = [
+        f"{LABELS.get(other, other)}, {metric.label}" for other in others for metric in metrics.values()
+    ]
+    lines = table_head("kind", "pictures", *labels)
+    for name, kind in kinds.items():
+        own = [row for row in rows if row.picture.startswith(f"{name}.")]
+        against = summarise(own, measured(own))["bd_rate"].get(OURS, {})
+        cells = [_figure(against.get(other, {}).get(metric, {})) for other in others for metric in metrics]
+        lines.append(f"| {' | '.join([kind.title, str(len(kind.pictures)), *cells])} |")
+    lines += ["", *(f"- {LABELS.get(peer.name, peer.name)}: {peer.version}" for peer in peers)]
+    return "\n".join(lines) + "\n"
+
+
+def _figure(entry: Mapping[str, Any]) -> str:
+    return f"{entry['percent']:+.1f}" if "percent" in entry else NONE

@@ -1,0 +1,76 @@
+"""benchmarks.failures: delta rates by kind, strips of equal bytes, and what goes into the documents."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from rich.console import Console
+
+from benchmarks.comparison import DETAIL, LINE, MARGIN, ZOOM
+from benchmarks.failure_kinds import Kind
+from benchmarks.failures import MARKS, QUALITY, failures, publish, strip
+from benchmarks.metrics import METRICS
+from benchmarks.peers import Jpeg, WebP
+from benchmarks.synthetic import sensor_noise
+from latentcodec.errors import InvalidArgument
+from tests.benchmarks.conftest import make_picture
+
+
+class Ours(WebP):
+    """In place of the native codec, which takes longer."""
+
+    name = "native"
+
+
+PICTURES = {"first": make_picture(128, 160, 1), "second": make_picture(128, 128, 2)}
+NOISY = {name: sensor_noise(picture, 0) for name, picture in PICTURES.items()}
+KINDS = {"plain": Kind("Plain", PICTURES, ("first",)), "noise": Kind("Noise", NOISY, tuple(NOISY), 4)}
+PEERS = [Ours(), Jpeg()]
+
+
+def test_table_and_strips(tmp_path: Path) -> None:
+    metrics = {"psnr": METRICS["psnr"]}
+    table = failures(KINDS, PEERS, metrics, tmp_path, console=Console(file=io.StringIO()))
+    assert (tmp_path / "failures.md").read_text() == table
+    assert "| kind | pictures | JPEG, PSNR |" in table
+    (plain,) = (line for line in table.splitlines() if line.startswith("| Plain | 2 | "))
+    assert float(plain.split("|")[3]) < 0  # WebP against JPEG
+    for name, kind in KINDS.items():
+        with Image.open(tmp_path / f"{name}.webp") as image:
+            assert image.width == MARGIN + 3 * (ZOOM * DETAIL + MARGIN)
+            assert image.height > len(kind.shown) * ZOOM * DETAIL
+    before = (tmp_path / "run" / "rows.jsonl").stat().st_mtime_ns
+    assert failures(KINDS, PEERS, metrics, tmp_path, console=Console(file=io.StringIO())) == table
+    assert (tmp_path / "run" / "rows.jsonl").stat().st_mtime_ns != before
+
+
+def test_a_strip_shows_the_pixels_that_the_files_hold() -> None:
+    picture = PICTURES["second"][:DETAIL, :DETAIL].copy()  # no larger than a detail: all of it is shown
+    image = np.asarray(strip(Kind("Plain", {"a": picture}, ("a",)), PEERS))
+    top, side = MARGIN + 2 * LINE + 4, ZOOM * DETAIL
+    decoded = Ours().decode(Ours().encode(picture, QUALITY))
+    for column, expected in enumerate((picture, decoded)):
+        left = MARGIN + column * (side + MARGIN)
+        shown = image[top : top + side : ZOOM, left : left + side : ZOOM]
+        assert (shown == expected).all()
+
+
+def test_the_table_goes_between_the_marks(tmp_path: Path) -> None:
+    out, docs = tmp_path / "out", tmp_path / "docs"
+    for folder in (out, docs):
+        folder.mkdir()
+    for name in KINDS:
+        (out / f"{name}.webp").write_bytes(name.encode())
+    page = docs / "training.md"
+    page.write_text(f"words\n\n{MARKS[0]}\nold\n{MARKS[1]}\n\nmore words\n")
+    for _ in range(2):
+        publish(KINDS, "| new |\n", out, docs)
+        assert page.read_text() == f"words\n\n{MARKS[0]}\n| new |\n{MARKS[1]}\n\nmore words\n"
+    assert (docs / "pictures" / "fails-plain.webp").read_bytes() == b"plain"
+    page.write_text("words")
+    with pytest.raises(InvalidArgument, match="lacks the lines <!-- failures: begin"):
+        publish(KINDS, "", out, docs)
