@@ -27,18 +27,19 @@ from rich.table import Table
 from benchmarks.bd_rate import bd_rate
 from benchmarks.datasets import load
 from latentcodec.atomic import write_atomically
+from latentcodec.codec.arguments import DEFAULT_EFFORT, PALETTE
 from latentcodec.codec.latent import LatentCodec
-from latentcodec.codec.latent_file import PALETTE, LatentEncoder
+from latentcodec.codec.latent_file import LatentEncoder
 from latentcodec.codec.models import open_codec
 from latentcodec.codec.planes import pad_to_patches
 from latentcodec.codec.prior import LatentPrior, open_prior
+from latentcodec.codec.quality import level_of_quality
 from latentcodec.codec.scalar import scale
 from latentcodec.codec.steps import choose_steps, sensitivities
 from latentcodec.codec.targets import meet_psnr
 from latentcodec.errors import InvalidArgument, TargetUnreachable
 from latentcodec.image import from_array
 from latentcodec.nn.device import choose_device
-from latentcodec.nn.layers import MAX_LEVEL
 
 QUALITIES = (20.0, 40.0, 60.0, 80.0, 100.0)
 Pixels = npt.NDArray[np.uint8]
@@ -82,7 +83,11 @@ def static_bytes(values: npt.NDArray[np.int64]) -> float:
 
 
 def measure(
-    latent: LatentCodec, name: str, pixels: Pixels, effort: int = 0, prior: LatentPrior | None = None
+    latent: LatentCodec,
+    name: str,
+    pixels: Pixels,
+    effort: int = DEFAULT_EFFORT,
+    prior: LatentPrior | None = None,
 ) -> Row:
     """Everything that is told of a picture."""
     picture = from_array(pixels)
@@ -91,7 +96,7 @@ def measure(
     shows, means = sensitivities(latent, latents), latents.mean((1, 2))
     points = []
     for quality in QUALITIES:
-        level = round(quality / 100 * MAX_LEVEL)
+        level = level_of_quality(quality)
         made = encoder.attempt(level, measure=True)
         steps = choose_steps(level, shows, means)
         plain = latent.encode_tile(scale(steps, latents), rate_weight=0)
@@ -186,7 +191,7 @@ def show(rows: list[Row]) -> None:
 @click.argument("pictures", nargs=-1, required=True, type=click.Path(exists=True, path_type=Path))
 @click.option("--model", default="taef2", show_default=True, help="A name in the store, or a path.")
 @click.option("--crop", "side", default=512, show_default=True, help="Side of the middle that is taken.")
-@click.option("--effort", type=click.IntRange(0, 4), default=0, show_default=True)
+@click.option("--effort", type=click.IntRange(1, 9), default=DEFAULT_EFFORT, show_default=True)
 @click.option("--device", default="auto", show_default=True)
 @click.option("--prior", type=click.Path(exists=True, dir_okay=False), help="Measures this prior, too.")
 @click.option(

@@ -64,7 +64,7 @@ class Header:
     model_number: as registered, below 2^32.
     networks_hash: 4 bytes, of all that determines the symbols.
     synthesis_hash: 4 bytes, of the weights that turn symbols into pixels.
-    quality_level: 0..4000, the quality times 40.
+    quality_level: 0..4000.
     tile_size: pixels, a multiple of 32 from 256 to 2^24; 0 where the whole picture is one tile.
     """
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import io
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
@@ -61,16 +61,16 @@ from latentcodec.cli.options import (
 @click.option(
     "--quantiser",
     type=click.Choice(["scalar", "palette"]),
-    default="scalar",
-    show_default=True,
-    help="With an autoencoder: palette is the method of 2022, of one rate, for comparison.",
+    help="With an autoencoder: palette is the method of 2022, of one rate, for comparison."
+    "  [default: scalar]",
 )
 @click.option(
+    "-e",
     "--effort",
-    type=click.IntRange(0, 4),
-    default=0,
-    show_default=True,
-    help="With an autoencoder: how long to look for better latents; each takes three times as long.",
+    type=click.IntRange(1, 9),
+    metavar="N",
+    help="1 (fast) to 9 (slow): how long to look for a better picture in fewer bytes. With an autoencoder 4 "
+    "and more refine the latents.  [default: 3]",
 )
 @cleanup_options
 @device_option
@@ -86,8 +86,8 @@ def compress(
     min_psnr: float | None,
     model: str,
     prior: str | None,
-    quantiser: str,
-    effort: int,
+    quantiser: str | None,
+    effort: int | None,
     cleanup_unet: str | None,
     cleanup_limit: float | None,
     cleanup_preset: str | None,
@@ -113,11 +113,22 @@ def compress(
     - for standard output. With --out-dir there may be several IN, also folders, which are searched for
     pictures.
     """
+    from latentcodec.codec.arguments import NATIVE, PALETTE, REFINED_FROM
     from latentcodec.image import PICTURE_EXTENSIONS
 
     exclusive(verbose=verbose, quiet=quiet)
     exclusive(quality=quality, target_size=target_size, target_bpp=target_bpp, min_psnr=min_psnr)
-    wishes = {"target_size": target_size, "target_bpp": target_bpp, "min_psnr": min_psnr, "quality": quality}
+    rate = {"quality": quality, "target_size": target_size, "target_bpp": target_bpp, "min_psnr": min_psnr}
+    if model == NATIVE:
+        foreign = quantiser if quantiser == PALETTE else None
+        of_others = {"quantiser": foreign, "prior": prior, "cleanup_unet": cleanup_unet}
+        _refuse(of_others, "for autoencoders; name one with --model")
+    if quantiser == PALETTE:
+        _refuse(rate, "the palette has one rate; leave it out")
+        _refuse({"prior": prior}, "the palette is coded without one; leave it out")
+        refined = effort if effort is not None and effort >= REFINED_FROM else None
+        _refuse({"effort": refined}, "the palette is never refined; leave it out")
+    wishes = rate | {"quantiser": quantiser, "effort": effort}
     options: dict[str, Any] = {name: value for name, value in wishes.items() if value is not None}
     jobs = plan(paths, out_dir, PICTURE_EXTENSIONS, LCI)
     _refuse_picture_names(jobs, PICTURE_EXTENSIONS)
@@ -129,7 +140,7 @@ def compress(
         cleanup_prompt=cleanup_prompt,
         cleanup_seed=cleanup_seed,
     )
-    codec = cache(lambda: load_codec(model, device, verbose, limits, prior, cleanup))
+    codec = cache(lambda: load_codec(model, device, verbose, limits, prior, cleanup, tell=not quiet))
 
     def work(job: Job) -> Done:
         from latentcodec.picture_files import open_picture
@@ -139,7 +150,7 @@ def compress(
             picture = open_picture(source, name=job.name, max_pixels=max_pixels)
         loaded = codec()
         begun = time.perf_counter()
-        data = loaded.encode(picture, strip=strip, quantiser=quantiser, effort=effort, **options)
+        data = loaded.encode(picture, strip=strip, **options)
         seconds = time.perf_counter() - begun
         write_target(job, data)
         return Done(_line(job, data, limits, seconds if verbose else None), len(data))
@@ -161,6 +172,14 @@ def _pillow_allows(max_pixels: int) -> Iterator[None]:
         Image.MAX_IMAGE_PIXELS = before
 
 
+def _refuse(given: Mapping[str, object], why: str) -> None:
+    """Usage error for the first of these options (named as parameters are) that has a value."""
+    for name, value in given.items():
+        if value is not None:
+            shown = f"{value:g}" if isinstance(value, float) else value
+            raise click.UsageError(f"--{name.replace('_', '-')} {shown}: {why}")
+
+
 def _refuse_picture_names(jobs: list[Job], suffixes: Collection[str]) -> None:
     """A target named as a picture is a mistake: the file would be none."""
     for job in jobs:
@@ -179,7 +198,8 @@ def _line(job: Job, data: bytes, limits: Limits, seconds: float | None) -> str:
     made = info(data, limits=limits)
     parts = [f"{made.width}x{made.height}", f"{made.bytes} bytes", f"{made.bpp:.3f} bpp"]
     if seconds is not None:
-        parts.append(f"quality {made.quality:g}")
+        if made.has_quality:
+            parts.append(f"quality {made.quality:g}")
         if made.goal is not None and made.goal.psnr is not None:
             parts.append(f"{made.goal.psnr:.2f} dB")
         parts.append(f"{seconds:.2f} s")

@@ -27,6 +27,8 @@ from latentcodec.cli.options import (
     model_option,
     prior_option,
 )
+from latentcodec.codec.info import has_quality
+from latentcodec.codec.quality import quality_of_level
 from latentcodec.errors import InvalidArgument
 from latentcodec.header import Header, read_header
 
@@ -148,7 +150,9 @@ def _line(job: Job, header: Header, size: int, seconds: float | None) -> str:
     bpp = 8 * size / (header.width * header.height)
     parts = [f"{header.width}x{header.height}", f"{size} bytes", f"{bpp:.3f} bpp"]
     if seconds is not None:
-        parts += [f"quality {header.quality_level / 40:g}", f"{seconds:.2f} s"]
+        if has_quality(header):
+            parts.append(f"quality {quality_of_level(header.quality_level):g}")
+        parts.append(f"{seconds:.2f} s")
     return f"{job.name} -> {job.target_name}: {', '.join(parts)}"
 
 

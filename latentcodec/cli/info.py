@@ -73,7 +73,7 @@ def _properties(name: str, each: Info) -> dict[str, str]:
         "file": name,
         "picture": f"{each.width}x{each.height}, {_CHANNELS.get(each.channels, '?')}, {each.depth} bits",
         "bytes": f"{each.bytes} ({each.bpp:.3f} bits per pixel), of them {each.structure_bytes} of structure",
-        "quality": f"{each.quality:g}",
+        "quality": f"{each.quality:g}" if each.has_quality else "none: the palette has one rate",
         "model": _model(each),
         "tiles": f"{each.tiles} of {each.tile_size}x{each.tile_size}" if each.tile_size else "1",
         "metadata": ", ".join(label for label, there in metadata.items() if there) or "none",
@@ -119,7 +119,7 @@ def _show_many(found: list[tuple[str, Info]]) -> None:
             f"{each.width}x{each.height}",
             each.bytes,
             f"{each.bpp:.3f}",
-            f"{each.quality:g}",
+            f"{each.quality:g}" if each.has_quality else "-",
             each.tiles,
             each.autoencoder.name if each.autoencoder else each.model,
         )

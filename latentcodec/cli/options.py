@@ -124,20 +124,37 @@ def load_codec(
     limits: Limits = DEFAULT_LIMITS,
     prior: str | None = None,
     cleanup: Mapping[str, Any] | None = None,
+    *,
+    tell: bool = False,
 ) -> Codec:
     """A loaded model; cleanup: Codec's arguments of that name.
 
+    tell: say, also without `verbose`, what was found at paths: the store knows what its models are.
     Raises Failure: without it, no file can be worked on.
     """
     import time
 
     begun = time.perf_counter()
     from latentcodec.codec.api import Codec
+    from latentcodec.weights.detect import detect
+    from latentcodec.weights.detected import describe
+    from latentcodec.weights.model_files import open_stored
+    from latentcodec.weights.store import resolve
 
+    def told(given: str) -> bool:
+        return verbose or (tell and resolve(given).detected is None)
+
+    cleanup = cleanup or {}
     try:
-        codec = Codec(model, device, limits=limits, prior=prior, **cleanup or {})
+        codec = Codec(model, device, limits=limits, prior=prior, **cleanup)
     except LatentCodecError as error:
         raise Failure(str(error)) from error
     if verbose:
         say(f"model {model} on {codec.device}, loaded in {time.perf_counter() - begun:.2f} s")
+    if codec.detected is not None and told(model):
+        say(f"model {model}: {describe(codec.detected)}")
+    unet = cleanup.get("cleanup_unet")
+    if unet is not None and told(unet):
+        found = resolve(unet)
+        say(f"clean-up UNet {unet}: {describe(found.detected or detect(open_stored(found)))}")
     return codec

@@ -4,6 +4,8 @@ encode(image, quality= | target_size= | target_bpp= | min_psnr=) ─► bytes �
 compress(src, dst), decompress(src, dst)                 the same for files, written atomically
 Codec(model=, device=)                                   keeps the model loaded
 
+The functions take the keywords of Codec as well as those of its methods.
+
 model: "native", or an autoencoder: a name in the store (`latentcodec models list`), or a path. Files of any
 model decode with any Codec, as long as their model is there.
 """
@@ -12,40 +14,56 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
+from typing import Unpack
 
 import torch
 from PIL import Image
 
 from latentcodec.atomic import write_atomically
 from latentcodec.chunks import DEFAULT_LIMITS
-from latentcodec.codec.arguments import ImageLike, PathLike, as_picture, check_target, number
+from latentcodec.codec.arguments import (
+    DEFAULT_EFFORT,
+    DEFAULT_QUALITY,
+    NATIVE,
+    SCALAR,
+    DecodeOptions,
+    DecodeWith,
+    EncodeOptions,
+    EncodeWith,
+    ImageLike,
+    PathLike,
+    as_picture,
+    check_effort,
+    check_rate,
+    check_target,
+    number,
+    split,
+)
 from latentcodec.codec.cleanup_file import MATCHED, CleanupRequest, cleaner_for
 from latentcodec.codec.cleanup_unet import CleanupUNet, open_unet
 from latentcodec.codec.decoder import decode_file, decode_with, read
 from latentcodec.codec.encoder import BaseEncoder, PictureEncoder
 from latentcodec.codec.info import Info, info
 from latentcodec.codec.latent import LatentCodec, file_chunk
-from latentcodec.codec.latent_file import PALETTE, SCALAR, LatentEncoder, LatentReader, check_options
+from latentcodec.codec.latent_file import LatentEncoder, LatentReader, check_quantiser
 from latentcodec.codec.models import codec_for, open_codec
 from latentcodec.codec.native import NativeCodec
 from latentcodec.codec.prior import open_prior
-from latentcodec.codec.targets import meet_bpp, meet_psnr, meet_size
+from latentcodec.codec.quality import level_of_quality
+from latentcodec.codec.targets import Attempt, meet_bpp, meet_psnr, meet_size
 from latentcodec.container import Goal, Limits
 from latentcodec.errors import InvalidArgument
 from latentcodec.header import EXTERNAL_MODEL
 from latentcodec.image import Picture, to_pillow
 from latentcodec.nn.device import choose_device
-from latentcodec.nn.layers import MAX_LEVEL
 from latentcodec.picture_files import open_picture, save_picture
 from latentcodec.salvage import Report
+from latentcodec.weights.detected import Detected
 from latentcodec.weights.native import FILES, NATIVE_MODEL, shipped_weights
 
-DEFAULT_QUALITY = 60.0
-NATIVE = "native"
 _GIVE = "give an autoencoder as the model"
-_UNITS = {"target_size": "bytes", "target_bpp": "bits per pixel", "min_psnr": "dB"}
 
 __all__ = ["Codec", "Info", "compress", "decode", "decompress", "encode", "info"]
 
@@ -92,6 +110,11 @@ class Codec:
             _native(NATIVE_MODEL, self.device)  # loaded now, so that what is wrong is told now
 
     @property
+    def detected(self) -> Detected | None:
+        """What the autoencoder's files were found to be; None with the native model."""
+        return None if self._latent is None else self._latent.detected
+
+    @property
     def _native(self) -> NativeCodec:
         return _native(NATIVE_MODEL, self.device)
 
@@ -99,52 +122,46 @@ class Codec:
         self,
         image: ImageLike | Picture,
         *,
-        quality: float = DEFAULT_QUALITY,
+        quality: float | None = None,
         target_size: int | None = None,
         target_bpp: float | None = None,
         min_psnr: float | None = None,
         strip: bool = False,
         quantiser: str = SCALAR,
-        effort: int = 0,
+        effort: int = DEFAULT_EFFORT,
     ) -> bytes:
         """Compress a picture.
 
         image: a Pillow image of any mode, or uint8 (H, W), (H, W, 3) or (H, W, 4).
-        quality: 0 to 100, continuous. Or one target: target_size in bytes or target_bpp
-        in bits per pixel (the file is never over, and within 1 % under where neighbouring qualities allow) or
-        min_psnr in dB (the decoded picture is never under). strip leaves EXIF and XMP out; those larger than
-        Limits.max_metadata_bytes are left out with a DroppedDataWarning.
-        For autoencoders: quantiser is "scalar", or "palette" (of one rate, for comparison); effort 0 to 4
-        refines the latents through the decoder, at a time that grows threefold each.
+        quality: 0 to 100, continuous; 60 where nothing is asked for. Or one target: target_size in bytes or
+        target_bpp in bits per pixel (the file is never over, and within 1 % under where neighbouring
+        qualities allow) or min_psnr in dB (the decoded picture is never under). strip leaves EXIF and XMP
+        out; those larger than Limits.max_metadata_bytes are left out with a DroppedDataWarning.
+        effort: 1 to 9, how long the encoder looks for a better file. With autoencoders, 4 to 9 refine the
+        latents through the decoder, each about twice as long as the one before. quantiser, of autoencoders:
+        "scalar", or "palette" for comparison, which has one rate and neither refinement nor prior.
         Raises InvalidArgument, TargetUnreachable (naming the reachable bound; also where even quality 100
         stays over 1 % under a size), UnsupportedImage, UnreadableImage, LimitExceeded (pixels or profile).
         """
-        quality = number("quality", quality)
-        targets = {"target_size": target_size, "target_bpp": target_bpp, "min_psnr": min_psnr}
-        given = {name: number(name, value) for name, value in targets.items() if value is not None}
-        if len(given) + (quality != DEFAULT_QUALITY) > 1:
-            raise InvalidArgument(f"{', '.join(given)} and quality {quality:g}: ask for one of them")
-        if not 0 <= quality <= 100:
-            raise InvalidArgument(f"quality {quality:g}: it goes from 0 to 100")
-        for name, value in given.items():
-            if not 0 < value < math.inf:
-                raise InvalidArgument(f"{name} {value:g}: it must be a positive number of {_UNITS[name]}")
-        check_options(quantiser, effort)
-        if quantiser == PALETTE and given:
-            raise InvalidArgument(f"{', '.join(given)}: the palette has one rate; leave it out")
+        asked = check_rate(quality=quality, target_size=target_size, target_bpp=target_bpp, min_psnr=min_psnr)
+        effort = check_effort(effort)
+        check_quantiser(quantiser, effort, asked, self._prior)
         picture = as_picture(image, self.limits.max_pixels)
         encoder = self._encoder(picture, strip, quantiser, effort)
-        if not given:
-            return encoder.encode(round(quality / 100 * MAX_LEVEL)).data
+
+        def attempt(level: int, *, rough: bool = False) -> Attempt:
+            return encoder.attempt(level, measure=min_psnr is not None, rough=rough)
+
+        quick = partial(attempt, rough=True) if encoder.slow else None
         if min_psnr is not None:
-            met = meet_psnr(lambda level: encoder.attempt(level, measure=True), min_psnr)
-            return encoder.finish(met, Goal("psnr", min_psnr, met.psnr))
+            met = meet_psnr(attempt, asked["min_psnr"], quick)
+            return encoder.finish(met, Goal("psnr", asked["min_psnr"], met.psnr))
         if target_bpp is not None:
-            pixels = picture.width * picture.height
-            met = meet_bpp(lambda level: encoder.attempt(level, measure=False), target_bpp, pixels)
+            met = meet_bpp(attempt, asked["target_bpp"], picture.width * picture.height, quick)
+        elif target_size is not None:
+            met = meet_size(attempt, math.floor(asked["target_size"]), quick)
         else:
-            size = math.floor(given["target_size"])
-            met = meet_size(lambda level: encoder.attempt(level, measure=False), size)
+            return encoder.encode(level_of_quality(asked.get("quality", DEFAULT_QUALITY))).data
         return encoder.finish(met)
 
     def _encoder(self, picture: Picture, strip: bool, quantiser: str, effort: int) -> BaseEncoder:
@@ -160,18 +177,14 @@ class Codec:
                 limits=self.limits,
             )
         if self._prior is not None:
-            raise InvalidArgument(
-                f"prior {self._prior.hash.hex()}: the native model has its own; give the autoencoder as model"
-            )
+            raise InvalidArgument(f"prior {self._prior.hash.hex()}: the native model has its own; {_GIVE}")
         if self._cleanup is not None:
             raise InvalidArgument(
                 f"clean-up by {self._cleanup.unet.name}: the native model has none; {_GIVE}"
             )
-        if (quantiser, effort) != (SCALAR, 0):
-            raise InvalidArgument(
-                f"quantiser {quantiser}, effort {effort}: the native model has neither; give a model"
-            )
-        return PictureEncoder(self._native, picture, strip=strip, limits=self.limits)
+        if quantiser != SCALAR:
+            raise InvalidArgument(f"quantiser {quantiser}: the native model has its own; {_GIVE}")
+        return PictureEncoder(self._native, picture, effort=effort, strip=strip, limits=self.limits)
 
     def decode(self, data: bytes, *, partial: bool = False, cleanup: float = 0.0) -> Image.Image:
         """Decompress to a Pillow image of mode L, LA, RGB or RGBA; its info has icc_profile, exif and xmp.
@@ -217,46 +230,25 @@ class Codec:
             shipped_weights(file.header.model_number)  # raises, naming what is needed
         return decode_file(_native(file.header.model_number, self.device), file, self.limits, report)
 
-    def compress(
-        self,
-        src: PathLike,
-        dst: PathLike,
-        *,
-        quality: float = DEFAULT_QUALITY,
-        target_size: int | None = None,
-        target_bpp: float | None = None,
-        min_psnr: float | None = None,
-        strip: bool = False,
-        quantiser: str = SCALAR,
-        effort: int = 0,
-    ) -> int:
+    def compress(self, src: PathLike, dst: PathLike, **options: Unpack[EncodeOptions]) -> int:
         """Compress a picture file to an .lci file, replacing dst atomically. Returns the bytes written.
 
-        Raises as `encode` does, OSError, and InvalidArgument where dst is src or is named as a picture.
+        Options and errors are those of `encode`; also OSError, and InvalidArgument where dst is src or is
+        named as a picture.
         """
         check_target(src, dst)
-        data = self.encode(
-            open_picture(src, max_pixels=self.limits.max_pixels),
-            quality=quality,
-            target_size=target_size,
-            target_bpp=target_bpp,
-            min_psnr=min_psnr,
-            strip=strip,
-            quantiser=quantiser,
-            effort=effort,
-        )
+        data = self.encode(open_picture(src, max_pixels=self.limits.max_pixels), **options)
         write_atomically(dst, data)
         return len(data)
 
-    def decompress(
-        self, src: PathLike, dst: PathLike, *, partial: bool = False, cleanup: float = 0.0
-    ) -> Report | None:
+    def decompress(self, src: PathLike, dst: PathLike, **options: Unpack[DecodeOptions]) -> Report | None:
         """Decompress an .lci file to a picture file of dst's extension, replacing it atomically.
 
-        Returns with partial=True the Report of what is missing, else None. Raises as `decode` does, and
-        OSError, InvalidArgument (unknown extension), UnsupportedImage (what the format cannot hold).
+        Options and errors are those of `decode`; also OSError, InvalidArgument (unknown extension) and
+        UnsupportedImage (what the format cannot hold). Returns with partial=True the Report of what is
+        missing, else None.
         """
-        picture, report = self.decode_picture(Path(src).read_bytes(), partial=partial, cleanup=cleanup)
+        picture, report = self.decode_picture(Path(src).read_bytes(), **options)
         save_picture(picture, dst)
         return report
 
@@ -266,95 +258,25 @@ def _native(number: int, device: torch.device) -> NativeCodec:
     return NativeCodec(shipped_weights(number), device)
 
 
-def encode(
-    image: ImageLike,
-    *,
-    quality: float = DEFAULT_QUALITY,
-    target_size: int | None = None,
-    target_bpp: float | None = None,
-    min_psnr: float | None = None,
-    model: PathLike = NATIVE,
-    device: str = "auto",
-    strip: bool = False,
-    quantiser: str = SCALAR,
-    effort: int = 0,
-    cleanup_unet: PathLike | None = None,
-    cleanup_limit: float = 0.0,
-    cleanup_preset: str = MATCHED,
-) -> bytes:
-    """Compress a picture: see Codec.encode; for the clean-up see Codec."""
-    codec = Codec(
-        model, device, cleanup_unet=cleanup_unet, cleanup_limit=cleanup_limit, cleanup_preset=cleanup_preset
-    )
-    return codec.encode(
-        image,
-        quality=quality,
-        target_size=target_size,
-        target_bpp=target_bpp,
-        min_psnr=min_psnr,
-        strip=strip,
-        quantiser=quantiser,
-        effort=effort,
-    )
+def encode(image: ImageLike | Picture, **options: Unpack[EncodeWith]) -> bytes:
+    """Compress a picture: Codec(...).encode(image, ...), with the keywords of both."""
+    own, others = split(options)
+    return Codec(**own).encode(image, **others)
 
 
-def decode(
-    data: bytes,
-    *,
-    model: PathLike = NATIVE,
-    device: str = "auto",
-    partial: bool = False,
-    cleanup: float = 0.0,
-    cleanup_unet: PathLike | None = None,
-) -> Image.Image:
-    """Decompress to a Pillow image: see Codec.decode. model, cleanup_unet: ones that are not installed."""
-    return Codec(model, device, cleanup_unet=cleanup_unet).decode(data, partial=partial, cleanup=cleanup)
+def decode(data: bytes, **options: Unpack[DecodeWith]) -> Image.Image:
+    """Decompress to a Pillow image: Codec(...).decode(data, ...), with the keywords of both."""
+    own, others = split(options)
+    return Codec(**own).decode(data, **others)
 
 
-def compress(
-    src: PathLike,
-    dst: PathLike,
-    *,
-    quality: float = DEFAULT_QUALITY,
-    target_size: int | None = None,
-    target_bpp: float | None = None,
-    min_psnr: float | None = None,
-    model: PathLike = NATIVE,
-    device: str = "auto",
-    strip: bool = False,
-    quantiser: str = SCALAR,
-    effort: int = 0,
-    cleanup_unet: PathLike | None = None,
-    cleanup_limit: float = 0.0,
-    cleanup_preset: str = MATCHED,
-) -> int:
-    """Compress a picture file: see Codec.compress; for the clean-up see Codec."""
-    codec = Codec(
-        model, device, cleanup_unet=cleanup_unet, cleanup_limit=cleanup_limit, cleanup_preset=cleanup_preset
-    )
-    return codec.compress(
-        src,
-        dst,
-        quality=quality,
-        target_size=target_size,
-        target_bpp=target_bpp,
-        min_psnr=min_psnr,
-        strip=strip,
-        quantiser=quantiser,
-        effort=effort,
-    )
+def compress(src: PathLike, dst: PathLike, **options: Unpack[EncodeWith]) -> int:
+    """Compress a picture file: Codec(...).compress(src, dst, ...), with the keywords of both."""
+    own, others = split(options)
+    return Codec(**own).compress(src, dst, **others)
 
 
-def decompress(
-    src: PathLike,
-    dst: PathLike,
-    *,
-    model: PathLike = NATIVE,
-    device: str = "auto",
-    partial: bool = False,
-    cleanup: float = 0.0,
-    cleanup_unet: PathLike | None = None,
-) -> Report | None:
-    """Decompress an .lci file: see Codec.decompress and decode."""
-    codec = Codec(model, device, cleanup_unet=cleanup_unet)
-    return codec.decompress(src, dst, partial=partial, cleanup=cleanup)
+def decompress(src: PathLike, dst: PathLike, **options: Unpack[DecodeWith]) -> Report | None:
+    """Decompress an .lci file: Codec(...).decompress(src, dst, ...), with the keywords of both."""
+    own, others = split(options)
+    return Codec(**own).decompress(src, dst, **others)

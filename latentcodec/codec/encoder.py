@@ -10,21 +10,34 @@ from __future__ import annotations
 import warnings
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from latentcodec.alpha import fill_transparent, pack_alpha
 from latentcodec.chunks import DEFAULT_LIMITS, Limits
-from latentcodec.codec.decoder import Pixels, synthesise_picture
-from latentcodec.codec.native import NativeCodec
-from latentcodec.codec.planes import PATCH, analyse_tile, empty_plane, latent_box, pad_to_patches
+from latentcodec.codec import search
+from latentcodec.codec.arguments import DEFAULT_EFFORT
+from latentcodec.codec.decoder import Pixels, pieces, synthesise_picture
+from latentcodec.codec.native import NativeCodec, step_targets
+from latentcodec.codec.planes import (
+    PATCH,
+    analyse_tile,
+    empty_plane,
+    latent_box,
+    pad_to_patches,
+    with_halo,
+)
+from latentcodec.codec.planes import Box as LatentBox
 from latentcodec.codec.sidecar import pack_sidecar
 from latentcodec.codec.targets import Attempt
 from latentcodec.container import Box, File, Goal, Header, Tile, default_tile_size, pack
 from latentcodec.errors import LimitExceeded
 from latentcodec.image import Picture
 from latentcodec.metadata import DroppedDataWarning
+from latentcodec.nn.entropy_model import FRACTION
 
 
 @dataclass(frozen=True)
@@ -63,8 +76,8 @@ class BaseEncoder(ABC):
         return file
 
     @abstractmethod
-    def _encode(self, level: int) -> tuple[Encoded, Tensor]:
-        """The encoding, and the latent plane (C, h, w) int16 that it decodes to."""
+    def _encode(self, level: int, *, rough: bool = False) -> tuple[Encoded, Tensor]:
+        """The encoding, and the latent plane (C, h, w) int16 that it decodes to; rough: with least effort."""
 
     @abstractmethod
     def _synthesise(self, plane: Tensor, file: File) -> Pixels:
@@ -76,10 +89,15 @@ class BaseEncoder(ABC):
             self._alphas[number] = pack_alpha(self.picture.alpha[box.y0 : box.y1, box.x0 : box.x1])
         return self._alphas.get(number)
 
-    def attempt(self, level: int, measure: bool) -> Attempt:
+    @property
+    def slow(self) -> bool:
+        """Whether a search had better begin with rough attempts, which are much quicker."""
+        return False
+
+    def attempt(self, level: int, *, measure: bool, rough: bool = False) -> Attempt:
         """Encode at a level and measure its size and, if asked, the PSNR of what it decodes to."""
         # A search holds several attempts: none of them keeps its plane, which may be larger than the picture.
-        encoded, plane = self._encode(level)
+        encoded, plane = self._encode(level, rough=rough)
         psnr = self._psnr(self._synthesise(plane, encoded.file)) if measure else None
         return Attempt(level, len(encoded.data), psnr, encoded)
 
@@ -106,14 +124,25 @@ class PictureEncoder(BaseEncoder):
     """A picture for the native model."""
 
     def __init__(
-        self, codec: NativeCodec, picture: Picture, *, strip: bool = False, limits: Limits = DEFAULT_LIMITS
+        self,
+        codec: NativeCodec,
+        picture: Picture,
+        *,
+        effort: int = DEFAULT_EFFORT,
+        strip: bool = False,
+        limits: Limits = DEFAULT_LIMITS,
     ) -> None:
-        """As BaseEncoder."""
+        """As BaseEncoder. effort: 1 to 9."""
         super().__init__(picture, PATCH, strip=strip, limits=limits)
-        self.codec = codec
+        self.codec, self.effort = codec, effort
         self._halo = codec.weights.config.transform.analysis_halo
 
-    def _encode(self, level: int) -> tuple[Encoded, Tensor]:
+    @property
+    def slow(self) -> bool:
+        """As BaseEncoder."""
+        return search.ITERATIONS[self.effort - 1] > 0
+
+    def _encode(self, level: int, *, rough: bool = False) -> tuple[Encoded, Tensor]:
         picture, weights = self.picture, self.codec.weights
         header = Header(
             width=picture.width,
@@ -127,17 +156,68 @@ class PictureEncoder(BaseEncoder):
             tile_size=default_tile_size(picture.width, picture.height),
         )
         plane = empty_plane(weights.config.transform.latents, picture.width, picture.height)
+        iterations = 0 if rough else search.ITERATIONS[self.effort - 1]
+        boxes = [latent_box(box) for box in header.tile_grid()]
+        if iterations and len(boxes) > 1:
+            for x0, y0, x1, y1 in boxes:  # what the search of a tile sees of those after it
+                plane[:, y0:y1, x0:x1] = (FRACTION * self._analyse((x0, y0, x1, y1), level)).round().cpu()
         tiles = []
-        for number, box in enumerate(header.tile_grid()):
-            x0, y0, x1, y1 = latents = latent_box(box)
-            y = analyse_tile(
-                self._padded, latents, self._halo, lambda pixels: self.codec.analyse(pixels, level)
+        for number, (box, latents) in enumerate(zip(header.tile_grid(), boxes, strict=True)):
+            x0, y0, x1, y1 = latents
+            y = self._analyse(latents, level)
+            tile = self.codec.quantise(
+                step_targets(y), self.codec.hyperlatents(y, level), level, *y.shape[1:]
             )
-            coded = self.codec.encode_tile(y, level)
-            plane[:, y0:y1, x0:x1] = coded.latents.cpu()
+            if iterations:
+                slopes = partial(self._slopes, plane=plane, box=latents, level=level)
+                tile = search.search(self.codec, tile, level, slopes, iterations)
+            plane[:, y0:y1, x0:x1] = tile.latents.cpu()
+            coded = self.codec.code(tile, level)
             tiles.append(Tile(number, coded.digest, self._alpha(number, box), coded.stream))
         file = File(header, tiles, self._profile, self._exif, self._xmp)
         return Encoded(file, pack(file)), plane
+
+    def _analyse(self, box: LatentBox, level: int) -> Tensor:
+        return analyse_tile(self._padded, box, self._halo, lambda pixels: self.codec.analyse(pixels, level))
+
+    def _slopes(
+        self, latents: Tensor, gradients: bool, *, plane: Tensor, box: LatentBox, level: int
+    ) -> search.Slopes:
+        """What the picture says of a tile's latents, in the plane around it."""
+        x0, y0, x1, y1 = box
+        plane[:, y0:y1, x0:x1] = latents.cpu()
+        device = self.codec.device
+        error = torch.empty((-(-latents.shape[1] // 2), -(-latents.shape[2] // 2)), device=device)
+        kept = torch.empty((2 * gradients, *latents.shape), device=device)
+        for left, top, right, bottom in pieces(x1 - x0, y1 - y0):
+            piece = (x0 + left, y0 + top, x0 + right, y0 + bottom)
+            a0, b0, a1, b1 = with_halo(piece, search.HALO, plane.shape[2], plane.shape[1])
+            core = slice(piece[1] - b0, piece[3] - b0), slice(piece[0] - a0, piece[2] - a0)
+            pixels = self._weighted_pixels(a0, b0, a1, b1)
+            found = search.squared_error(
+                self.codec,
+                plane[:, b0:b1, a0:a1],
+                level,
+                pixels,
+                core,
+                gray=self.picture.gray,
+                gradients=gradients,
+            )
+            for gradient, part in zip(kept, found.gradients, strict=True):
+                gradient[:, top:bottom, left:right] = part
+            error[top // 2 : -(-bottom // 2), left // 2 : -(-right // 2)] = found.error
+        return search.Slopes(error, tuple(kept))
+
+    def _weighted_pixels(self, x0: int, y0: int, x1: int, y1: int) -> Tensor:
+        """(4, 8h, 8w): samples in 0..1, and 1 for the pixels that count: inside, not fully transparent."""
+        rows, columns = slice(PATCH * y0, PATCH * y1), slice(PATCH * x0, PATCH * x1)
+        pixels = torch.from_numpy(self._padded[rows, columns].copy()).to(self.codec.device)
+        weight = torch.zeros(1, *pixels.shape[:2], device=pixels.device)
+        inside = weight[:, : self.picture.height - PATCH * y0, : self.picture.width - PATCH * x0]
+        inside.fill_(1)
+        if self.picture.alpha is not None:
+            inside.copy_(torch.from_numpy(self.picture.alpha[rows, columns] > 0))
+        return torch.cat([pixels.permute(2, 0, 1) / 255, weight])
 
     def _synthesise(self, plane: Tensor, file: File) -> Pixels:
         return synthesise_picture(self.codec, plane, file.header)

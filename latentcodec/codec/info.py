@@ -10,14 +10,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from latentcodec.chunks import DEFAULT_LIMITS
-from latentcodec.codec.autoencoder_chunk import AutoencoderChunk
+from latentcodec.codec.autoencoder_chunk import NO_NETWORKS, AutoencoderChunk
 from latentcodec.codec.cleanup_chunk import AMOUNTS, CleanupChunk
+from latentcodec.codec.quality import quality_of_level
 from latentcodec.container import File, Goal, Limits, structure_bytes, unpack
+from latentcodec.header import EXTERNAL_MODEL, Header
 
 
 @dataclass(frozen=True)
 class AutoencoderInfo:
-    """The autoencoder that a file needs; `fingerprint`: 16 hexadecimal digits, quantiser: scalar, palette."""
+    """The autoencoder that a file needs; `fingerprint`: 16 hexadecimal digits, quantiser:
+    scalar, palette or prior."""
 
     name: str
     kind: str
@@ -52,7 +55,8 @@ class CleanupInfo:
 class Info:
     """A file's properties. Sizes in bytes; `bpp` is the file's bits over its pixels.
 
-    autoencoder: None for the native model. cleanup: None where the file stores none.
+    has_quality: whether the quality had an effect. autoencoder: None for the native model. cleanup: None where
+    the file stores none.
     """
 
     width: int
@@ -62,6 +66,7 @@ class Info:
     bytes: int
     bpp: float
     quality: float
+    has_quality: bool
     model: int
     networks_hash: str
     synthesis_hash: str
@@ -90,7 +95,8 @@ def info(
         depth=header.depth,
         bytes=len(data),
         bpp=8 * len(data) / (header.width * header.height),
-        quality=header.quality_level / 40,
+        quality=quality_of_level(header.quality_level),
+        has_quality=has_quality(header),
         model=header.model_number,
         networks_hash=header.networks_hash.hex(),
         synthesis_hash=header.synthesis_hash.hex(),
@@ -104,6 +110,11 @@ def info(
         autoencoder=_autoencoder(file),
         cleanup=_cleanup(file),
     )
+
+
+def has_quality(header: Header) -> bool:
+    """Whether the quality had an effect on a file: the palette, which needs no networks, has one rate."""
+    return header.model_number != EXTERNAL_MODEL or header.networks_hash != NO_NETWORKS
 
 
 def _autoencoder(file: File) -> AutoencoderInfo | None:

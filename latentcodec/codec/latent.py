@@ -26,6 +26,7 @@ from latentcodec.codec.autoencoder_chunk import (
     MAX_DOWNSCALE_BITS,
     MAX_VALUE,
     MIN_DOWNSCALE_BITS,
+    NO_NETWORKS,
     AutoencoderChunk,
     ScalarQuantiser,
 )
@@ -39,7 +40,6 @@ from latentcodec.nn.device import full_precision
 from latentcodec.rans import Decoder, Encoder, Tables
 from latentcodec.weights.load import LoadedAutoencoder
 
-NO_NETWORKS = bytes(4)  # the networks hash of the palette, whose symbols depend on nothing
 RATE_WEIGHT = 0.1  # squared steps a bit is worth to an encoder; 2 ln 2 / 12 = 0.116 at high rates
 _GRAY = 128 / 255
 
@@ -64,6 +64,7 @@ class LatentCodec:
     def __init__(self, loaded: LoadedAutoencoder, device: torch.device) -> None:
         """Raises InvalidArgument for an autoencoder that the format has no fields for."""
         self.module, self.identity, self.device = loaded.module, loaded.identity, device
+        self.detected = loaded.detected
         config = loaded.module.config
         self.latents: int = config.latents
         self.downscale: int = getattr(config, "downscale", 8)

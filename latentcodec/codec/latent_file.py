@@ -16,6 +16,7 @@ from torch import Tensor
 
 from latentcodec.chunks import DEFAULT_LIMITS, Limits
 from latentcodec.codec import palette, scalar
+from latentcodec.codec.arguments import DEFAULT_EFFORT, PALETTE, REFINED_FROM, SCALAR
 from latentcodec.codec.autoencoder_chunk import AutoencoderChunk, ScalarQuantiser
 from latentcodec.codec.cleanup import Cleaner
 from latentcodec.codec.cleanup_file import CleanupRequest, decided, plain_latents, undecided
@@ -23,7 +24,7 @@ from latentcodec.codec.encoder import BaseEncoder, Encoded
 from latentcodec.codec.latent import CodedTile, LatentCodec, Pixels, file_chunk
 from latentcodec.codec.planes import empty_plane, latent_box
 from latentcodec.codec.prior import LatentPrior, prior_for
-from latentcodec.codec.refine import EFFORTS, refine
+from latentcodec.codec.refine import STEPS, refine
 from latentcodec.codec.scalar import Floats
 from latentcodec.codec.steps import choose_steps, sensitivities
 from latentcodec.container import File, Header, Tile, default_tile_size, pack
@@ -31,8 +32,6 @@ from latentcodec.errors import InvalidArgument
 from latentcodec.image import Picture
 
 _REFINED_EVERY = 400  # levels: a refinement serves the levels around it
-
-SCALAR, PALETTE = "scalar", "palette"
 
 
 class LatentEncoder(BaseEncoder):
@@ -44,13 +43,13 @@ class LatentEncoder(BaseEncoder):
         picture: Picture,
         *,
         quantiser: str = SCALAR,
-        effort: int = 0,
+        effort: int = DEFAULT_EFFORT,
         prior: LatentPrior | None = None,
         cleanup: CleanupRequest | None = None,
         strip: bool = False,
         limits: Limits = DEFAULT_LIMITS,
     ) -> None:
-        """quantiser: "scalar", or "palette", which has one rate. effort: 0 to 4, see refine.EFFORTS.
+        """quantiser: "scalar", or "palette", which has one rate. effort: 1 to 9, see refine.STEPS.
 
         prior: codes the scalar's latents in place of the adaptive coder. cleanup: what to store for one at
         decode. Raises WeightsMismatch where the prior was fitted to another autoencoder, InvalidArgument
@@ -67,7 +66,7 @@ class LatentEncoder(BaseEncoder):
         self._sensitivities: Floats | None = None
         self._refined: dict[int, Floats] = {}
 
-    def _encode(self, level: int) -> tuple[Encoded, Tensor]:
+    def _encode(self, level: int, *, rough: bool = False) -> tuple[Encoded, Tensor]:
         picture, codec = self.picture, self.codec
         steps = self._steps(level) if self.quantiser == SCALAR else None
         prior = self.prior if steps is not None else None
@@ -116,11 +115,11 @@ class LatentEncoder(BaseEncoder):
 
     def _refine(self, level: int) -> Floats:
         """The latents, refined for about this level."""
-        if not EFFORTS[self.effort]:
+        iterations = STEPS[self.effort]
+        if not iterations:
             return self._latents
         near = round(level / _REFINED_EVERY) * _REFINED_EVERY
         if near not in self._refined:
-            iterations = EFFORTS[self.effort]
             steps = self._steps(near)
             self._refined[near] = refine(self.codec, self._latents, self._padded, steps, iterations)
         return self._refined[near]
@@ -193,11 +192,20 @@ class LatentReader:
         return self.codec.synthesise_picture(plane, self.header, self.chunk, missing, change)
 
 
-def check_options(quantiser: str, effort: int) -> None:
-    """Raise InvalidArgument for options that there are none of."""
+def check_quantiser(quantiser: str, effort: int, asked: Collection[str], prior: LatentPrior | None) -> None:
+    """Raise InvalidArgument for a quantiser that there is none of, or that has nothing of what is asked for.
+
+    asked: names of a quality or target that the user gave.
+    """
     if quantiser not in (SCALAR, PALETTE):
         raise InvalidArgument(f"quantiser {quantiser!r}: use {SCALAR} or {PALETTE}")
-    if effort not in range(len(EFFORTS)):
-        raise InvalidArgument(f"effort {effort!r}: it goes from 0 to {len(EFFORTS) - 1}")
-    if effort and quantiser == PALETTE:
-        raise InvalidArgument(f"effort {effort}: only the {SCALAR} quantiser has one")
+    if quantiser == SCALAR:
+        return
+    if asked:
+        raise InvalidArgument(f"{', '.join(asked)}: the palette has one rate; leave it out")
+    if prior is not None:
+        raise InvalidArgument(f"prior {prior.hash.hex()}: the palette is coded without one; leave it out")
+    if STEPS[effort]:
+        raise InvalidArgument(
+            f"effort {effort}: the palette has no refinement, which begins at {REFINED_FROM}; leave it out"
+        )

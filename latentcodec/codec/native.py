@@ -1,7 +1,7 @@
 """The native model at work on one tile: latents <-> integers <-> bytes, and latents -> pixels.
 
-    pixels ─► analyse ─► y ─► h_a ─► z ─┐
-                         └─────────────► encode_tile ─► stream, digest, y^
+    pixels ─► analyse ─► y ─┬─► hyperlatents ─► z ─┐
+                            └─► step_targets ──────┴─► quantise ─► code ─► stream, digest, y^
     stream ─► decode_tile ─► y^ (sixteenths, exact) ─► synthesise ─► pixels
 
 A tile's stream holds z, then the four steps, a block each (rans_groups): coarse data first. The digest is the
@@ -29,6 +29,28 @@ from latentcodec.weights.native import NativeWeights
 HYPER_LIMIT = 127  # of a hyperlatent
 RESIDUAL_LIMIT = 1023  # of a residual: an encoder saturates, far past what any picture needs
 Pixels = NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class QuantisedStep:
+    """What one of the four steps codes, each (C, cells), channels in the step's order.
+
+    values: float, the latents that a decoder gets (of real positions). residual: int32. rows: int32, 0 where
+    nothing is coded.
+    """
+
+    values: Tensor
+    residual: Tensor
+    rows: Tensor
+
+
+@dataclass(frozen=True)
+class QuantisedTile:
+    """A tile's integers: z as `hyperlatents` gives it; latents (C, h, w) int32 in sixteenths; the steps."""
+
+    z: Tensor
+    latents: Tensor
+    steps: list[QuantisedStep]
 
 
 @dataclass(frozen=True)
@@ -86,36 +108,47 @@ class NativeCodec:
         pixels: Pixels = x.permute(1, 2, 0).contiguous().cpu().numpy()
         return pixels
 
+    def hyperlatents(self, y: Tensor, level: int) -> Tensor:
+        """y (C, h, w) -> z (hyper, ceil(h/4), ceil(w/4)) int32, 0 where nothing is coded."""
+        with torch.inference_mode(), full_precision(self.device):
+            z = self.hyper_analysis(_whole_cells(y)[None], self._level(level))[0]
+        z = z.round().clamp(-HYPER_LIMIT, HYPER_LIMIT).to(torch.int32)
+        coded: Tensor = z * (self.integer.hyper_rows(level, *z.shape[1:]) > 0)
+        return coded
+
     @torch.inference_mode()
+    def quantise(
+        self, targets: list[Tensor], z: Tensor, level: int, height: int, width: int
+    ) -> QuantisedTile:
+        """The integers nearest to `targets` (step_targets of a tile of height x width latents)."""
+        steps: list[QuantisedStep] = []
+
+        def code(step: int, means: Tensor, rows: Tensor) -> Tensor:
+            means = means / FRACTION
+            residual = (targets[step] - means).round().clamp(-RESIDUAL_LIMIT, RESIDUAL_LIMIT)
+            residual = residual.to(torch.int32) * (rows > 0)
+            steps.append(QuantisedStep(means + residual, residual, rows))
+            return residual
+
+        return QuantisedTile(z, self.integer.latents(z, level, height, width, code), steps)
+
     def encode_tile(self, y: Tensor, level: int) -> EncodedTile:
         """Quantise and code y (C, h, w)."""
         _, height, width = y.shape
-        padded = F.pad(y, (0, -width % 4, 0, -height % 4))
-        with full_precision(self.device):
-            z = self.hyper_analysis(padded[None], self._level(level))[0]
-        z = z.round().clamp(-HYPER_LIMIT, HYPER_LIMIT).to(torch.int32)
+        z = self.hyperlatents(y, level)
+        return self.code(self.quantise(step_targets(y), z, level, height, width), level)
+
+    def code(self, tile: QuantisedTile, level: int) -> EncodedTile:
+        """Code a tile's integers."""
         encoder = Encoder(self.tables.tables)
-
-        def put(values: Tensor, rows: Tensor) -> None:
-            rans_groups.put(encoder, self.tables, values.cpu().numpy(), rows.cpu().numpy())
-
-        rows = self.integer.hyper_rows(level, *z.shape[1:])
-        z = z * (rows > 0)
-        put(z[rows > 0], rows[rows > 0])
-        targets = step_targets(padded)
-
-        def code(step: int, means: Tensor, rows: Tensor) -> Tensor:
+        for values, rows in (
+            (tile.z, self.integer.hyper_rows(level, *tile.z.shape[1:])),
+            *((step.residual, step.rows) for step in tile.steps),
+        ):
             coded = rows > 0
-            residual = (
-                (targets[step] - means.float() / FRACTION).round().clamp(-RESIDUAL_LIMIT, RESIDUAL_LIMIT)
-            )
-            residual = residual.to(torch.int32) * coded
-            put(residual[coded], rows[coded])
-            return residual
-
-        latents = self.integer.latents(z, level, height, width, code)
+            rans_groups.put(encoder, self.tables, values[coded].cpu().numpy(), rows[coded].cpu().numpy())
         bits = encoder.ideal_bits()
-        return EncodedTile(encoder.finish(), encoder.digest, latents, bits)
+        return EncodedTile(encoder.finish(), encoder.digest, tile.latents, bits)
 
     def decode_tile(
         self,
@@ -165,6 +198,11 @@ class NativeCodec:
 
 
 def step_targets(y: Tensor) -> list[Tensor]:
-    """y (C, H, W), sides multiples of 4 -> what each of the four steps codes: (C, cells) each."""
-    cells = to_cells(y[None])
+    """y (C, H, W) -> what each of the four steps codes: (C, cells) each, channels in the step's order."""
+    cells = to_cells(_whole_cells(y)[None])
     return [take_step(cells, step).reshape(y.shape[0], -1) for step in range(STEPS)]
+
+
+def _whole_cells(y: Tensor) -> Tensor:
+    """Zeros added at the right and below, until both sides are multiples of 4."""
+    return F.pad(y, (0, -y.shape[2] % 4, 0, -y.shape[1] % 4))

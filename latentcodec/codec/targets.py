@@ -3,7 +3,8 @@
     target ─► bracket levels ─► encode, measure ─► narrow ─► the best attempt that holds
 
 Size and PSNR rise with the level but for noise of a few hundredths of a per cent, so the search brackets and
-interpolates, and only ever returns an attempt that was measured.
+interpolates, and only ever returns an attempt that was measured. Where attempts are slow, quick ones
+(`rough`) of about the same size and PSNR tell where to begin.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING
 
 from latentcodec.errors import TargetUnreachable
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
 CLOSE_SIZE = 0.995  # a size of this share of the target or more ends the search
 CLOSE_PSNR = 0.02  # dB
 GUESSES = 8
+FIRST_STEP = 40  # levels that a slow attempt is tried beside where a quick one met the target
 MAX_ATTEMPTS = GUESSES + 12  # twelve halvings of 4000 levels end at neighbours
 
 
@@ -35,12 +38,15 @@ class Attempt:
     encoded: Encoded
 
 
-def meet_size(attempt: Callable[[int], Attempt], target: int) -> Attempt:
+Attempts = Callable[[int], Attempt]
+
+
+def meet_size(attempt: Attempts, target: int, rough: Attempts | None = None) -> Attempt:
     """The largest file of at most `target` bytes. Raises TargetUnreachable naming the bound in bytes."""
-    return _largest(attempt, target, f"target size {target} bytes", lambda size: f"{size} bytes")
+    return _largest(attempt, target, f"target size {target} bytes", lambda size: f"{size} bytes", rough)
 
 
-def meet_bpp(attempt: Callable[[int], Attempt], target: float, pixels: int) -> Attempt:
+def meet_bpp(attempt: Attempts, target: float, pixels: int, rough: Attempts | None = None) -> Attempt:
     """The largest file of at most `target` bits per pixel. Raises TargetUnreachable naming the bound."""
 
     def told(size: int) -> str:
@@ -49,13 +55,25 @@ def meet_bpp(attempt: Callable[[int], Attempt], target: float, pixels: int) -> A
         return f"{math.ceil(8 * size / pixels / step - 1e-12) * step:.4g} bpp"
 
     limit = math.floor(target * pixels / 8 + 1e-6)  # a product that should be whole may be a hair below
-    return _largest(attempt, limit, f"target {target:g} bpp", told)
+    return _largest(attempt, limit, f"target {target:g} bpp", told, rough)
 
 
 def _largest(
-    attempt: Callable[[int], Attempt], limit: int, asked: str, told: Callable[[int], str]
+    attempt: Attempts, limit: int, asked: str, told: Callable[[int], str], rough: Attempts | None
 ) -> Attempt:
     """The largest file of at most `limit` bytes; the errors say `asked`, and sizes as `told` puts them."""
+
+    def excess(tried: Attempt) -> float:
+        return math.log(tried.size / limit)
+
+    attempt, close = cache(attempt), math.log(CLOSE_SIZE)
+    if rough is not None:
+        try:
+            start = _largest(rough, limit, asked, told, None).level
+        except TargetUnreachable:  # by a hair, perhaps
+            start = None
+        if start is not None and (ends := _around(attempt, start, excess, rising=True)):
+            return _narrow(attempt, *ends, excess, close)
     high = attempt(MAX_QUALITY_LEVEL)
     if high.size <= limit:
         if high.size < limit * 0.99:
@@ -66,11 +84,23 @@ def _largest(
     if low.size > limit:
         bound = told(low.size)
         raise TargetUnreachable(f"{asked}: quality 0 still takes {bound}; ask for at least {bound}")
-    return _narrow(attempt, low, high, lambda a: math.log(a.size / limit), math.log(CLOSE_SIZE))
+    return _narrow(attempt, low, high, excess, close)
 
 
-def meet_psnr(attempt: Callable[[int], Attempt], target: float) -> Attempt:
+def meet_psnr(attempt: Attempts, target: float, rough: Attempts | None = None) -> Attempt:
     """The smallest file of at least `target` dB. Raises TargetUnreachable naming the bound."""
+
+    def excess(tried: Attempt) -> float:
+        return target - _psnr(tried)
+
+    attempt = cache(attempt)
+    if rough is not None:
+        try:
+            start = meet_psnr(rough, target).level
+        except TargetUnreachable:
+            start = None
+        if start is not None and (ends := _around(attempt, start, excess, rising=False)):
+            return _narrow(attempt, *ends, excess, -CLOSE_PSNR)
     low = attempt(0)
     if _psnr(low) >= target:
         return low
@@ -80,15 +110,33 @@ def meet_psnr(attempt: Callable[[int], Attempt], target: float) -> Attempt:
             f"target PSNR {target:g} dB: quality 100 reaches {_psnr(high):.2f} dB; ask for at most that"
         )
     # The same search turned around: the highest level that is "under" in steps of falling level.
-    return _narrow(attempt, high, low, lambda a: target - _psnr(a), -CLOSE_PSNR)
+    return _narrow(attempt, high, low, excess, -CLOSE_PSNR)
 
 
 def _psnr(attempt: Attempt) -> float:
     return min(attempt.psnr if attempt.psnr is not None else 0.0, 200.0)
 
 
+def _around(
+    attempt: Attempts, start: int, excess: Callable[[Attempt], float], *, rising: bool
+) -> tuple[Attempt, Attempt] | None:
+    """(one that holds, one that fails) near the level `start`; None where all levels on the way are alike.
+
+    rising: whether the excess rises with the level.
+    """
+    tried, step = attempt(start), FIRST_STEP
+    while True:
+        upwards = (excess(tried) <= 0) == rising
+        level = min(max(tried.level + (step if upwards else -step), 0), MAX_QUALITY_LEVEL)
+        if level == tried.level:
+            return None
+        before, tried, step = tried, attempt(level), 3 * step
+        if (excess(before) <= 0) != (excess(tried) <= 0):
+            return (before, tried) if excess(before) <= 0 else (tried, before)
+
+
 def _narrow(
-    attempt: Callable[[int], Attempt],
+    attempt: Attempts,
     holds: Attempt,
     fails: Attempt,
     excess: Callable[[Attempt], float],

@@ -2,6 +2,7 @@
 
 "auto" ─► CUDA if there is any, else CPU
 with full_precision(device): ...     float32 means float32 in here, whatever the caller has set
+with fast_precision(device): ...     convolutions in bfloat16 where the device has it: for estimates alone
 """
 
 from __future__ import annotations
@@ -64,6 +65,18 @@ def full_precision(device: torch.device) -> Iterator[None]:
             _inside -= 1
             if _inside == 0:
                 _restore()
+
+
+@contextmanager
+def fast_precision(device: torch.device) -> Iterator[None]:
+    """As full_precision, but with autocast to bfloat16 where the device multiplies it natively."""
+    if device.type == "cuda":
+        native = torch.cuda.is_bf16_supported(including_emulation=False)
+    else:  # PyTorch 2.9 and newer know
+        capabilities = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
+        native = bool(capabilities.get("avx512_bf16"))
+    with full_precision(device), torch.autocast(device.type, torch.bfloat16, enabled=native):
+        yield
 
 
 def _demand_float32() -> Callable[[], None]:

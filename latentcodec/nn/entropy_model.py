@@ -214,21 +214,21 @@ class TrainableEntropyModel(nn.Module):
     def relaxed_bits(self, residual: Tensor, row: Tensor, pull: float = 1.0) -> Tensor:
         """The code length of the rounded residual, with gradients for training.
 
-        The distributions (row, mixture) learn from the real symbols; the residual gets the gradient of the
-        usual relaxation, the code length of itself plus uniform noise, which at scales far below a step would
-        overstate the rate of symbols that are surely zero. `pull` scales that gradient.
+        The distributions (row, mixture) learn from the real symbols. The residual gets the gradient of the
+        usual relaxation, the code length of itself plus uniform noise of a step, in expectation: the
+        difference of the code lengths at both ends (Agustsson and Theis, "Universally quantized neural
+        compression", 2020). Drawn noise has the same mean, but drowned the gradients of the context nets.
+        `pull` scales it.
         """
         exact = self.bits(torch.floor(residual + 0.5).detach(), row)
-        noisy = self.bits(residual + torch.rand_like(residual) - 0.5, row.detach(), fixed=True)
-        return exact + pull * (noisy - noisy.detach())
+        with torch.no_grad():
+            slope = pull * (self.bits(residual + 0.5, row) - self.bits(residual - 0.5, row))
+        return exact + slope * (residual - residual.detach())
 
-    def bits(self, residual: Tensor, row: Tensor, *, fixed: bool = False) -> Tensor:
-        """-log2 of the probability of a unit interval around `residual` (any real), under fractional rows.
-
-        fixed: the mixture gets no gradient.
-        """
+    def bits(self, residual: Tensor, row: Tensor) -> Tensor:
+        """-log2 of the probability of a unit interval around `residual` (any real), under fractional rows."""
         deviation = SMALLEST_SCALE * torch.exp2(_lower_bound(row.clamp(max=ROWS - 1), 0.0) / ROWS_PER_OCTAVE)
-        weight, core, tail = (v.detach() if fixed else v for v in self.mixture())
+        weight, core, tail = self.mixture()
         magnitude = residual.abs()
         inverse = 1 / (deviation * math.sqrt(2))
         upper, lower = (0.5 - magnitude) * inverse, (-0.5 - magnitude) * inverse
@@ -236,17 +236,17 @@ class TrainableEntropyModel(nn.Module):
         likelihood = likelihood + weight * (torch.erf(upper / tail) - torch.erf(lower / tail))
         return -torch.log2(_lower_bound(0.5 * likelihood, 2.0**-20))
 
-    def forward(self, y: Tensor, level: Tensor, noise: bool = True) -> tuple[Tensor, Tensor, Tensor]:
+    def forward(self, y: Tensor, level: Tensor, relaxed: bool = True) -> tuple[Tensor, Tensor, Tensor]:
         """y (B, C, H, W) with H, W multiples of 4; level (B,).
 
-        noise=True gives rates with the gradients of training (relaxed_bits); False the rates of a file.
+        relaxed: rates with the gradients of training (relaxed_bits), not the rates of a file.
         """
         layers: Mapping[str, Layer] = dict(self.layers.items())
         z = self.analysis(y, level)
         hyper_row = ROW_UNIT * interpolate_knots(self.hyper_row, level).expand_as(z)
         bits_z = (
             self.relaxed_bits(z, hyper_row, self.hyper_pull)
-            if noise
+            if relaxed
             else self.bits(torch.floor(z + 0.5), hyper_row)
         )
         features = hyper_synthesis(layers, round_half_up(z), level)
@@ -264,7 +264,7 @@ class TrainableEntropyModel(nn.Module):
             latent = mean + FRACTION * rounded
             # Where nothing is coded the latent is its mean, but the gradient still reaches y.
             latent = latent + FRACTION * (target - target.detach()) * (row < 0.5)
-            if noise:
+            if relaxed:
                 bits_y.append(self.relaxed_bits(residual, row))
             else:
                 bits_y.append(self.bits(rounded, torch.floor(row + 0.5)) * (row >= 0.5))

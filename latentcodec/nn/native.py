@@ -48,7 +48,7 @@ class NativeModel(nn.Module):
         log_gain = self.analysis.log_gain
         self.entropy.calibrate(y * (-log_gain[0])[None, :, None, None].exp(), log_gain)
 
-    def forward(self, x: Tensor, level: Tensor, noise: bool = True) -> tuple[Tensor, Tensor]:
+    def forward(self, x: Tensor, level: Tensor, relaxed: bool = True) -> tuple[Tensor, Tensor]:
         """x (B, 3, H, W) in 0..1, sides multiples of 32; level (B,). Returns x^ and bits per picture (B,)."""
-        latents, bits_y, bits_z = self.entropy(self.analysis(x, level), level, noise)
+        latents, bits_y, bits_z = self.entropy(self.analysis(x, level), level, relaxed)
         return self.synthesis(latents, level), bits_y + bits_z

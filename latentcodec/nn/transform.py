@@ -165,11 +165,11 @@ class Synthesis(nn.Module):
         nn.init.zeros_(self.conv_out.weight)
         nn.init.zeros_(self.conv_out.bias)  # type: ignore[arg-type]
 
-    def forward(self, y: Tensor, level: Tensor) -> Tensor:
-        """level: (B,) float, 0 to 4000."""
+    def forward(self, y: Tensor, level: Tensor, compressed: Tensor | None = None) -> Tensor:
+        """level: (B,) float, 0 to 4000. compressed: signed_log(y), for who wants the gradient by it apart."""
         coefficients = y * (-interpolate_knots(self.log_gain, level)).exp()
         skip = F.pixel_shuffle(linear_channels(self.lapping(coefficients), self.skip.t()), PATCH)
-        h = self.conv_in(signed_log(y))
+        h = self.conv_in(signed_log(y) if compressed is None else compressed)
         for block in self.blocks:
             h = block(h, level)
         h = self.fine(F.pixel_shuffle(self.up(h), 2), level)

@@ -1,6 +1,6 @@
 """Rate and distortion of a model in training form, from the code lengths of its real symbols.
 
-pictures ─► model(noise=False) at each quality ─► rows of (quality, bpp, PSNR, MS-SSIM), means over pictures
+pictures ─► model(relaxed=False) at each quality ─► rows of (quality, bpp, PSNR, MS-SSIM), means over pictures
 
 Real files come out a little larger (headers, lanes, 16-bit tables): benchmarks/ measures those.
 """
@@ -16,8 +16,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from latentcodec.codec.quality import level_of_quality
 from latentcodec.errors import TrainingError
-from latentcodec.nn.layers import MAX_LEVEL
 from latentcodec.nn.native import NativeModel
 from latentcodec.training.data import unreadable
 from latentcodec.training.losses import ms_ssim
@@ -87,8 +87,8 @@ def evaluate(
     for done, path in enumerate(paths):
         x = load(path).to(device)
         for i, quality in enumerate(qualities):
-            level = torch.tensor([quality / 100 * MAX_LEVEL], device=device)
-            decoded, bits = model(x, level, noise=False)
+            level = torch.tensor([float(level_of_quality(quality))], device=device)
+            decoded, bits = model(x, level, relaxed=False)
             decoded = (decoded * 255).round().clamp(0, 255) / 255
             mse = float(((decoded - x) ** 2).mean())
             score = float(ms_ssim(x, decoded, window=11))

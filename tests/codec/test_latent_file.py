@@ -1,9 +1,10 @@
-"""Files of other autoencoders, from picture to picture: small ones with random weights, and taef2."""
+"""Files of other autoencoders, from picture to picture: small ones with random weights."""
 
 from __future__ import annotations
 
 import os
 from dataclasses import replace
+from inspect import signature
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from PIL import Image
 
 from latentcodec.codec import api, latent_file, vae_tiles
 from latentcodec.codec.api import Codec
+from latentcodec.codec.arguments import CodecOptions, DecodeOptions, EncodeOptions
 from latentcodec.codec.autoencoder_chunk import AutoencoderChunk
 from latentcodec.codec.decoder import decode_with
 from latentcodec.codec.info import info
@@ -32,6 +34,7 @@ from latentcodec.errors import (
     ChecksumMismatch,
     FormatError,
     InvalidArgument,
+    InvalidWeights,
     LatentCodecError,
     LimitExceeded,
     MalformedFile,
@@ -45,12 +48,8 @@ from latentcodec.nn.autoencoder import AutoencoderConfig, AutoencoderKL
 from latentcodec.salvage import Report, salvage
 from latentcodec.weights.detected import AUTOENCODER, Detected
 from latentcodec.weights.load import Identity, LoadedAutoencoder
-from tests.conftest import Pixels, photograph, psnr
+from tests.conftest import photograph, psnr
 
-SHARED = Path(__file__).resolve().parents[3] / "shared" / "weights"
-real = pytest.mark.skipif(
-    not (SHARED / "taef2_decoder.pth").exists(), reason="the weights of taef2 are not here"
-)
 slow = pytest.mark.skipif(
     "LATENTCODEC_SLOW" not in os.environ, reason="takes minutes; set LATENTCODEC_SLOW=1 to run it"
 )
@@ -134,21 +133,30 @@ def test_the_palette(toy: Codec) -> None:
     assert told is not None
     assert told.quantiser == "palette"
     assert toy.decode(data).size == (64, 64)
-    with pytest.raises(InvalidArgument, match="one rate"):
-        toy.encode(pixels, quantiser="palette", target_size=900)
+    assert toy.encode(pixels, quantiser="palette", effort=3) == data
 
 
 @pytest.mark.parametrize(
-    "options", [{"quantiser": "other"}, {"effort": 5}, {"effort": -1}, {"quantiser": "palette", "effort": 1}]
+    ("options", "named"),
+    [
+        ({"quantiser": "other"}, "use scalar or palette"),
+        ({"effort": 10}, "effort 10: it is a whole number from 1 to 9"),
+        ({"effort": 0}, "effort 0"),
+        ({"effort": 4.0}, "effort 4.0"),
+        ({"effort": True}, "effort True"),
+        ({"quantiser": "palette", "effort": 4}, "effort 4: the palette has no refinement"),
+        ({"quantiser": "palette", "target_size": 900}, "target_size: the palette has one rate"),
+        ({"quantiser": "palette", "quality": 60}, "quality: the palette has one rate"),
+    ],
 )
-def test_options_there_are_none_of(toy: Codec, options: dict[str, object]) -> None:
-    with pytest.raises(InvalidArgument):
+def test_options_there_are_none_of(toy: Codec, options: dict[str, object], named: str) -> None:
+    with pytest.raises(InvalidArgument, match=named):
         toy.encode(photograph(width=8, height=8), **options)  # type: ignore[arg-type]
 
 
-def test_the_native_model_has_no_effort(codec: Codec) -> None:
+def test_the_native_model_has_no_palette(codec: Codec) -> None:
     with pytest.raises(InvalidArgument, match="native"):
-        codec.encode(photograph(width=8, height=8), effort=1)
+        codec.encode(photograph(width=8, height=8), quantiser="palette")
 
 
 def test_the_module_functions_take_a_model(pair: Path, tmp_path: Path) -> None:
@@ -159,6 +167,23 @@ def test_the_module_functions_take_a_model(pair: Path, tmp_path: Path) -> None:
     data = api.encode(photograph(width=24, height=16), model=pair, device="cpu")
     assert data == packed.read_bytes()
     assert (np.asarray(api.decode(data, model=pair, device="cpu")) == np.asarray(Image.open(shown))).all()
+
+
+def test_the_module_functions_take_every_keyword(pair: Path) -> None:
+    own = set(signature(Codec.__init__).parameters) - {"self"}
+    assert own == CodecOptions.__annotations__.keys()
+    for method, options in ((Codec.encode, EncodeOptions), (Codec.decode, DecodeOptions)):
+        own = set(signature(method).parameters) - {"self", "image", "data"}
+        assert own == options.__annotations__.keys()
+    pixels = photograph(width=24, height=16)
+    with pytest.raises(LimitExceeded):
+        api.encode(pixels, model=pair, device="cpu", limits=Limits(max_pixels=300))
+    with pytest.raises(InvalidWeights, match="should hold a prior"):
+        api.encode(pixels, model=pair, device="cpu", prior="none")
+    with pytest.raises(TypeError, match="qality"):
+        api.encode(pixels, qality=30)  # type: ignore[call-arg]
+    with pytest.raises(TypeError, match="quality"):
+        api.decode(b"", quality=30)  # type: ignore[call-arg]
 
 
 def test_a_file_and_its_chunk_must_agree(toy: Codec) -> None:
@@ -310,38 +335,8 @@ def test_a_lost_tile_of_a_palette(monkeypatch: pytest.MonkeyPatch) -> None:
     assert shown.pixels.shape == (200, 300, 3)
 
 
-def largest_step(pixels: Pixels, columns: list[int], axis: int) -> tuple[int, int]:
-    """The largest step between neighbouring samples across these borders, and anywhere else."""
-    steps = np.abs(np.diff(pixels.astype(int), axis=axis)).max(2).max(1 - axis)
-    across = steps[[column - 1 for column in columns]].max()
-    return int(across), int(np.delete(steps, [column - 1 for column in columns]).max())
-
-
-@real
-def test_taef2_shows_no_seams(monkeypatch: pytest.MonkeyPatch) -> None:
-    # A smooth picture: on it, a border would show.
-    y, x = np.mgrid[0:160, 0:288]
-    pixels = np.stack([x / 288 * 200 + 20, y / 160 * 200 + 20, (x + y) / 448 * 200], 2).astype(np.uint8)
-    monkeypatch.setattr(vae_tiles, "WHOLE", 0)
-    monkeypatch.setattr(vae_tiles, "CORE", 16)
-    codec = Codec(SHARED, "cpu")
-    shown = np.asarray(codec.decode(codec.encode(pixels, quality=90)))
-    for axis, size in ((0, 160), (1, 288)):
-        across, inside = largest_step(shown, list(range(128, size, 128)), axis)
-        assert across <= inside + 2
-
-
-def test_kl_shows_no_seams(small_pieces: None) -> None:
-    codec = kl_codec()
-    y, x = np.mgrid[0:160, 0:300]
-    pixels = np.stack([x / 2, y, (x + y) / 3], 2).astype(np.uint8)
-    _, decoded = round_trip(codec, from_array(pixels))
-    for axis, size in ((0, 160), (1, 300)):
-        across, inside = largest_step(decoded.pixels, list(range(128, size, 128)), axis)
-        assert across <= inside + 2
-
-
 @slow
+@pytest.mark.slow
 def test_the_sd_layout_at_full_size() -> None:
     codec = kl_codec(AutoencoderConfig())
     data, decoded = round_trip(codec, from_array(photograph(width=256, height=192)))

@@ -126,3 +126,32 @@ def test_psnr_curves_with_noise_and_infinity() -> None:
 def test_psnr_out_of_reach_names_the_bound() -> None:
     with pytest.raises(TargetUnreachable, match=r"quality 100 reaches 45\.00 dB"):
         meet_psnr(Searched(SIZES["exponential"]).attempt, 45.01)
+
+
+@pytest.mark.parametrize("share", [0.9, 0.97, 1.0, 1.02])
+def test_quick_attempts_only_tell_where_to_begin(share: float) -> None:
+    """Whatever the ratio of slow and quick sizes, the slow ones meet the target, in few attempts."""
+    quick = SIZES["noisy"]
+    for target in (1600, 7777, 30_000, 80_900):
+        searched = Searched(lambda level: share * quick(level))
+        met = meet_size(searched.attempt, target, Searched(quick).attempt)
+        assert 0.99 * target <= met.size <= target
+        assert met.level in searched.levels
+        assert len(searched.levels) <= 9
+
+
+@pytest.mark.parametrize("gain", [-0.1, 0.0, 0.2])
+def test_quick_attempts_for_a_psnr(gain: float) -> None:
+    for target in (20.3, 31.7, 44.5):
+        searched = Searched(SIZES["noisy"], lambda level: 20 + gain + 25 * level / TOP)
+        met = meet_psnr(searched.attempt, target, Searched(SIZES["noisy"]).attempt)
+        assert met.psnr is not None
+        assert target <= met.psnr <= target + 0.03
+        assert len(searched.levels) <= 9
+
+
+def test_what_quick_attempts_call_unreachable_is_tried() -> None:
+    quick, slow = SIZES["exponential"], Searched(lambda level: 0.9 * SIZES["exponential"](level))
+    assert meet_size(slow.attempt, 1400, Searched(quick).attempt).size <= 1400
+    with pytest.raises(TargetUnreachable, match="at least 1350 bytes"):
+        meet_size(Searched(lambda level: 0.9 * quick(level)).attempt, 1300, Searched(quick).attempt)

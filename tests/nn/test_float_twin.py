@@ -28,9 +28,9 @@ def test_integer_arithmetic_costs_under_1_5_percent(level: float, monkeypatch: p
     quality = torch.tensor([level])
     with torch.no_grad():
         y = model.analysis(x, quality)
-        _, bits_y, bits_z = model.entropy(y, quality, noise=False)
+        _, bits_y, bits_z = model.entropy(y, quality, relaxed=False)
         exact = float(bits_y + bits_z)
         monkeypatch.setattr(integer, "round_half_up", lambda values: values)
         monkeypatch.setattr(integer._FloorEighth, "apply", lambda values: values / 8)
-        _, bits_y, bits_z = model.entropy(y, quality, noise=False)
+        _, bits_y, bits_z = model.entropy(y, quality, relaxed=False)
     assert exact <= 1.015 * float(bits_y + bits_z)

@@ -1,0 +1,205 @@
+"""The rate-distortion search: bits and error fall, and what is coded is what was found."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from latentcodec.chunks import DEFAULT_LIMITS
+from latentcodec.codec import encoder, search
+from latentcodec.codec.decoder import decode_file
+from latentcodec.codec.encoder import PictureEncoder
+from latentcodec.codec.native import NativeCodec, step_targets
+from latentcodec.codec.planes import Box as LatentBox
+from latentcodec.codec.planes import with_halo
+from latentcodec.container import unpack
+from latentcodec.image import Picture, from_array
+from latentcodec.nn.device import full_precision
+from latentcodec.nn.entropy_model import FRACTION, channel_order
+from latentcodec.nn.layers import lambda_of_level
+from tests.conftest import Pixels, photograph
+
+LEVEL = 2400
+
+
+def decoded(codec: NativeCodec, data: bytes) -> Picture:
+    return decode_file(codec, unpack(data), DEFAULT_LIMITS, None)[0]
+
+
+def cost(picture: Picture, data: bytes, shown: Pixels, level: int) -> float:
+    """Bits + lambda x squared error, of a whole file."""
+    error = float(((shown.astype(float) - picture.pixels) ** 2).sum()) / 3
+    return 8 * len(data) + float(lambda_of_level(torch.tensor(float(level)))) * error
+
+
+@pytest.mark.parametrize("level", [1200, LEVEL, 3400])
+def test_more_effort_costs_less(native: NativeCodec, level: int) -> None:
+    picture = from_array(photograph("coffee", 192, 128))
+    costs = []
+    for effort in (1, 5, 7):
+        data = PictureEncoder(native, picture, effort=effort).encode(level).data
+        costs.append(cost(picture, data, decoded(native, data).pixels, level))
+    assert costs[1] < costs[0]
+    assert costs[2] < 0.985 * costs[0]
+
+
+def test_low_efforts_are_plain_rounding(native: NativeCodec) -> None:
+    picture = from_array(photograph(width=96, height=64))
+    files = {PictureEncoder(native, picture, effort=effort).encode(LEVEL).data for effort in (1, 2, 3)}
+    assert len(files) == 1
+
+
+def test_a_search_is_repeatable(native: NativeCodec, one_thread: None) -> None:
+    picture = from_array(photograph(width=96, height=64))
+    first, second = (PictureEncoder(native, picture, effort=6).encode(LEVEL).data for _ in range(2))
+    assert first == second
+
+
+@pytest.mark.usefixtures("small_tiles")
+def test_tiles_are_searched_in_their_surroundings(
+    native: NativeCodec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(encoder, "default_tile_size", lambda width, height: 64)
+    picture = from_array(photograph("coffee", 150, 100))
+    plain, searched = (PictureEncoder(native, picture, effort=effort).encode(LEVEL) for effort in (1, 6))
+    assert len(searched.file.tiles) > 1
+    costs = [cost(picture, e.data, decoded(native, e.data).pixels, LEVEL) for e in (plain, searched)]
+    assert costs[1] < costs[0]
+
+
+def test_gray_and_transparent_pixels(native: NativeCodec) -> None:
+    pixels = photograph("chelsea", 96, 64)
+    gray = from_array(pixels[..., 1])
+    data = [PictureEncoder(native, gray, effort=effort).encode(LEVEL).data for effort in (1, 6)]
+    costs = [cost(gray, each, decoded(native, each).pixels, LEVEL) for each in data]
+    assert costs[1] < costs[0]
+
+    alpha = np.full((64, 96, 1), 255, np.uint8)
+    alpha[:, 48:] = 0
+    hidden = from_array(np.concatenate([pixels, alpha], 2))
+    made = PictureEncoder(native, hidden, effort=6)
+    weight = made._weighted_pixels(2, 0, 8, 8)[3]
+    assert weight[:, :32].all()
+    assert not weight[:, 32:].any()
+    assert decoded(native, made.encode(LEVEL).data).alpha is not None
+
+
+def test_pixels_beyond_the_picture_do_not_count(native: NativeCodec) -> None:
+    made = PictureEncoder(native, from_array(photograph(width=20, height=11)))
+    samples = made._weighted_pixels(1, 0, 3, 2)
+    assert samples.shape == (4, 16, 16)
+    assert samples[3].sum() == 11 * 12
+
+
+def test_nothing_better_leaves_the_tile(native: NativeCodec) -> None:
+    pixels = photograph(width=64, height=64)
+    y = native.analyse(pixels, LEVEL)
+    tile = native.quantise(step_targets(y), native.hyperlatents(y, LEVEL), LEVEL, 8, 8)
+    asked = []
+
+    def ever_worse(latents: torch.Tensor, gradients: bool) -> search.Slopes:
+        asked.append(gradients)
+        error = torch.full((4, 4), 1e6 * len(asked))
+        return search.Slopes(error, (torch.full(latents.shape, 1e3),) * 2 if gradients else ())
+
+    found = search.search(native, tile, LEVEL, ever_worse, 3)
+    assert torch.equal(found.latents, tile.latents)
+    assert asked == [True, True, True, False]
+
+
+def test_what_is_found_is_what_is_coded(native: NativeCodec) -> None:
+    pixels = photograph(width=64, height=64)
+    y = native.analyse(pixels, LEVEL)
+    tile = native.quantise(step_targets(y), native.hyperlatents(y, LEVEL), LEVEL, 8, 8)
+    again = native.quantise([step.values for step in tile.steps], tile.z, LEVEL, 8, 8)
+    assert torch.equal(again.latents, tile.latents)
+    coded = native.code(tile, LEVEL)
+    assert torch.equal(native.decode_tile(coded.stream, coded.digest, LEVEL, 8, 8).latents, tile.latents)
+
+
+def test_costs_are_the_tables(native: NativeCodec) -> None:
+    costs, middle = search._costs(native)
+    tables = native.tables.tables
+    for row in (1, 17, 63):
+        size, offset = int(tables.size[row]), int(tables.offset[row])
+        frequencies = np.diff(tables.cumulative[row, : size + 1])
+        for value in (0, -1, offset, -offset):
+            bits = float(costs[row, middle + value])
+            assert bits == pytest.approx(16 - np.log2(frequencies[offset + value]), abs=1e-4)
+        assert costs[row, middle + offset + 1] == pytest.approx(16 - np.log2(frequencies[-1]) + 12, abs=1e-4)
+
+
+def test_bits_are_those_of_the_stream(native: NativeCodec) -> None:
+    pixels = photograph("coffee", 128, 128)
+    y = native.analyse(pixels, LEVEL)
+    tile = native.quantise(step_targets(y), native.hyperlatents(y, LEVEL), LEVEL, 16, 16)
+    costs, middle = search._costs(native)
+    bits = sum(float(costs[step.rows, step.residual + middle].sum()) for step in tile.steps)
+    bits += float(costs[native.integer.hyper_rows(LEVEL, *tile.z.shape[1:]), tile.z + middle].sum())
+    assert bits == pytest.approx(native.code(tile, LEVEL).bits, rel=0.01)
+
+
+def slopes_of(native: NativeCodec, pixels: Pixels, latents: torch.Tensor, box: LatentBox) -> search.Slopes:
+    """Of a piece of a picture's plane, with its halo."""
+    made = PictureEncoder(native, from_array(pixels))
+    x0, y0, x1, y1 = with_halo(box, search.HALO, latents.shape[2], latents.shape[1])
+    core = slice(box[1] - y0, box[3] - y0), slice(box[0] - x0, box[2] - x0)
+    samples = made._weighted_pixels(x0, y0, x1, y1)
+    piece = latents[:, y0:y1, x0:x1]
+    return search.squared_error(native, piece, LEVEL, samples, core, gray=False, gradients=True)
+
+
+@pytest.fixture
+def exact(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(search, "fast_precision", full_precision)
+
+
+def test_slopes_and_curvature(native: NativeCodec, exact: None) -> None:
+    """Gradients against differences; the curvature of the linear path is of the size of the measured one."""
+    pixels = photograph("coffee", 96, 96)
+    y = native.analyse(pixels, LEVEL)
+    tile = native.quantise(step_targets(y), native.hyperlatents(y, LEVEL), LEVEL, 12, 12)
+
+    def at(latents: torch.Tensor) -> search.Slopes:
+        return slopes_of(native, pixels, latents, (0, 0, 12, 12))
+
+    linear, logarithmic = at(tile.latents).gradients
+    curvature = search._curvature(native, LEVEL)[torch.argsort(channel_order(112)), 0]
+    ratios = []
+    for channel in (0, 1, 2, 5, 9, 64):
+        one = torch.zeros_like(tile.latents)
+        one[channel, 6, 6] = FRACTION // 4
+        here = float(tile.latents[channel, 6, 6]) / FRACTION
+        slope = float(linear[channel, 6, 6] + logarithmic[channel, 6, 6] / (1 + abs(here)))
+        difference = 2 * float((at(tile.latents + one).error - at(tile.latents - one).error).sum())
+        assert difference == pytest.approx(slope, abs=0.05 * float(curvature[channel]))
+        up, middle, down = (float(at(tile.latents + sign * 4 * one).error.sum()) for sign in (1, 0, -1))
+        ratios.append((up - 2 * middle + down) / float(curvature[channel]))
+    assert 0.3 < np.median(ratios) < 1.5
+
+
+def test_a_halo_makes_a_core_s_slopes(native: NativeCodec, exact: None) -> None:
+    pixels = photograph("coffee", 256, 128)
+    y = native.analyse(pixels, LEVEL)
+    tile = native.quantise(step_targets(y), native.hyperlatents(y, LEVEL), LEVEL, 16, 32)
+    whole = slopes_of(native, pixels, tile.latents, (0, 0, 32, 16))
+    for x in (0, 16):
+        part = slopes_of(native, pixels, tile.latents, (x, 0, x + 16, 16))
+        assert torch.allclose(part.error, whole.error[:, x // 2 : x // 2 + 8], rtol=0.1)
+        for ours, theirs in zip(part.gradients, whole.gradients, strict=True):
+            expected = theirs[:, :, x : x + 16]
+            assert (ours - expected).norm() < 0.05 * expected.norm()
+
+
+def test_estimates_in_bfloat16_are_close(native: NativeCodec) -> None:
+    pixels = photograph("coffee", 96, 96)
+    y = native.analyse(pixels, LEVEL)
+    tile = native.quantise(step_targets(y), native.hyperlatents(y, LEVEL), LEVEL, 12, 12)
+    fast = slopes_of(native, pixels, tile.latents, (0, 0, 12, 12))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(search, "fast_precision", full_precision)
+        exact = slopes_of(native, pixels, tile.latents, (0, 0, 12, 12))
+    assert (fast.error - exact.error).norm() < 0.02 * exact.error.norm()
+    for ours, theirs in zip(fast.gradients, exact.gradients, strict=True):
+        assert (ours - theirs).norm() < 0.2 * theirs.norm()
