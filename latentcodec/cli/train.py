@@ -98,6 +98,12 @@ train.add_command(prior)
     "--learning-rate", type=Number(0, 1, min_open=True), default=5e-4, show_default=True, metavar="RATE"
 )
 @click.option("--full-precision", is_flag=True, help="No bfloat16: slower, hardly better.")
+@click.option(
+    "--compile",
+    "compiled",
+    is_flag=True,
+    help="Fuse the networks by torch.compile, which needs a C++ compiler: minutes to start, then faster.",
+)
 def run(
     pictures: Path,
     out: Path,
@@ -110,6 +116,7 @@ def run(
     crop: int,
     learning_rate: float,
     full_precision: bool,
+    compiled: bool,
     device: str,
     threads: int | None,
     quiet: bool,
@@ -136,6 +143,7 @@ def run(
         crop=crop,
         learning_rate=learning_rate,
         autocast=not full_precision,
+        compile=compiled,
         threads=threads or 0,
     )
     start = None if init is None else warm_start(init)

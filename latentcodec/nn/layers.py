@@ -4,7 +4,7 @@
     x ─► [+ bias(level)] ─► act ─► conv ─► act ─► conv ─► + x            ResidualBlock
     x ─► sign(x) log(1 + |x|)                                            signed_log
 
-The quality is an integer *level* of 0 to 4000 (quality 0 to 100 in steps of 1/40). What depends on it
+The quality is an integer *level* of 0 to 4000 (codec/quality.py maps qualities to it). What depends on it
 is stored at KNOTS equidistant levels and interpolated linearly between them.
 """
 
@@ -42,7 +42,8 @@ def interpolate_knots(table: Tensor, level: Tensor) -> Tensor:
 
 def signed_log(x: Tensor) -> Tensor:
     """sign(x) log(1 + |x|): compresses latents of any quality into a network's range."""
-    return torch.sign(x) * torch.log1p(x.abs())
+    # Not by sign and abs, whose gradients vanish at 0, where most latents are. (That of clamp at 0 is 1.)
+    return torch.log1p(x.clamp(min=0)) - torch.log1p(F.relu(-x))
 
 
 class ResidualBlock(nn.Module):

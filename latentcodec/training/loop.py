@@ -70,6 +70,8 @@ class TrainingConfig:
     hyper_free: int = 1000
     """Steps at the start without the rate's pull on hyperlatents, which would collapse under it."""
     autocast: bool = True
+    compile: bool = False
+    """Whether torch.compile fuses the networks and the loss: minutes to start, then a quarter faster."""
     threads: int = 0
     """CPU threads, 0 for PyTorch's choice: noted here, set by whoever starts the process."""
 
@@ -103,6 +105,11 @@ class Run:
             self.model.calibrate(batch(self.pictures, config.seed, -1 % 2**31, 64, config.crop).to(device))
         self.average = {k: v.detach().clone() for k, v in self.model.state_dict().items()}
         self.optimiser = Optimiser(self.model.named_parameters(), muon=config.muon)
+        self._loss = rate_distortion_loss
+        if config.compile:
+            for part in (self.model.analysis, self.model.entropy, self.model.synthesis):
+                part.compile(dynamic=False)
+            self._loss = torch.compile(rate_distortion_loss, dynamic=False)
         self.schedule = Schedule(config.warm_up)
         self.plan = Plan()
         self.step = 0
@@ -228,7 +235,8 @@ class Run:
         self.model.entropy.hyper_pull = float(self.step >= config.hyper_free)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=config.autocast):
             decoded, bits = self.model(x, level)
-        loss, parts = rate_distortion_loss(x, decoded, bits, level, config.structure)
+        loss, tensors = self._loss(x, decoded, bits, level, config.structure)
+        parts = {name: float(value) for name, value in tensors.items()}
         if not math.isfinite(parts["loss"]):
             raise TrainingError(
                 f"{self.folder}: the loss is {parts['loss']} at step {self.step}; "

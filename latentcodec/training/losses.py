@@ -59,8 +59,8 @@ def _banded(kernel: Tensor, size: int) -> Tensor:
 
 def rate_distortion_loss(
     x: Tensor, decoded: Tensor, bits: Tensor, level: Tensor, structure: float = 0.5
-) -> tuple[Tensor, dict[str, float]]:
-    """The loss of a batch and its parts.
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """The loss of a batch, and its parts without gradients.
 
     x, decoded (B, 3, H, W); bits, level (B,); structure: the share of MS-SSIM in the distortion.
     """
@@ -71,4 +71,4 @@ def rate_distortion_loss(
     bpp = bits / (x.shape[-2] * x.shape[-1])
     loss = ((bpp + weight * distortion) / weight.sqrt()).mean()
     parts = {"loss": loss, "bpp": bpp.mean(), "mse": mse.mean(), "ms_ssim": 1 - structural.mean()}
-    return loss, {k: float(v.detach()) for k, v in parts.items()}
+    return loss, {k: v.detach() for k, v in parts.items()}

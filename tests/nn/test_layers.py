@@ -58,6 +58,12 @@ def test_signed_log_is_odd_and_invertible() -> None:
     assert (y.diff() > 0).all()
 
 
+def test_signed_log_has_its_slope_at_zero_too() -> None:
+    x = torch.tensor([-3.0, 0.0, 0.5], requires_grad=True)
+    signed_log(x).sum().backward()  # type: ignore[no-untyped-call]
+    assert torch.equal(x.grad, torch.tensor([0.25, 1.0, 1 / 1.5]))
+
+
 def test_residual_block_starts_near_the_identity_and_depends_on_the_level() -> None:
     torch.manual_seed(0)
     block = ResidualBlock(8)

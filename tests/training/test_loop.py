@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,10 +17,10 @@ import pytest
 import torch
 from PIL import Image
 
-import latentcodec.training.loop as module
 from latentcodec.errors import TrainingError
 from latentcodec.training.data import is_held_out
 from latentcodec.training.loop import Run, TrainingConfig
+from latentcodec.training.losses import rate_distortion_loss
 from tests.conftest import photograph, tiny_config
 
 CPU = torch.device("cpu")
@@ -44,6 +45,21 @@ def config(pictures: Path, **other: Any) -> TrainingConfig:
 
 def create(folder: Path, pictures: Path, **other: Any) -> Run:
     return Run.create(folder, config(pictures, **other), tiny_config(), CPU)
+
+
+@pytest.mark.skipif("LATENTCODEC_SLOW" not in os.environ, reason="compiles; set LATENTCODEC_SLOW=1 to run it")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")  # PyTorch's own
+@pytest.mark.skipif(shutil.which("g++") is None, reason="needs a C++ compiler")
+def test_a_compiled_run_does_the_same(tmp_path: Path, pictures: Path) -> None:
+    plain, compiled = (
+        create(tmp_path / str(each), pictures, compile=each, autocast=False) for each in (False, True)
+    )
+    for _ in range(2):
+        expected, found = plain.train_step(), compiled.train_step()
+        assert found["loss"] == pytest.approx(expected["loss"], rel=1e-3)
+        assert found["norm"] == pytest.approx(expected["norm"], rel=0.02)
+    compiled.save()
+    assert Run.resume(tmp_path / "True", CPU).step == 2
 
 
 def flat(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:
@@ -153,13 +169,13 @@ def test_every_step_sees_all_qualities(
 ) -> None:
     run = create(tmp_path / "run", pictures, batch=4)
     levels: list[torch.Tensor] = []
-    loss = module.rate_distortion_loss
+    loss = rate_distortion_loss
 
     def noting(*arguments: Any) -> Any:
         levels.append(arguments[3])
         return loss(*arguments)
 
-    monkeypatch.setattr(module, "rate_distortion_loss", noting)
+    monkeypatch.setattr(run, "_loss", noting)
     for _ in range(3):
         run.train_step()
     for level in levels:
@@ -175,9 +191,8 @@ def test_a_loss_that_is_not_finite_stops_the_run(
 ) -> None:
     run = create(tmp_path / "run", pictures)
     before = {name: value.clone() for name, value in run.model.state_dict().items()}
-    monkeypatch.setattr(
-        module, "rate_distortion_loss", lambda *a: (torch.tensor(torch.nan), {"loss": float("nan")})
-    )
+    nothing = torch.tensor(torch.nan)
+    monkeypatch.setattr(run, "_loss", lambda *a: (nothing, {"loss": nothing}))
     with pytest.raises(TrainingError, match="loss is nan at step 0"):
         run.train(steps=2)
     for name, value in run.model.state_dict().items():
