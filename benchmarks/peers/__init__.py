@@ -6,7 +6,8 @@
 
     jpeg, mozjpeg, webp, avif, avif-fast, jpeg2000    classic: Pillow's, at what a careful user would choose
     jpegxl                                            jpegxl: imagecodecs
-    native, vae:NAME, vae (all that are installed)    latent: latentcodec's own, and on any autoencoder
+    native, native:9 (of effort 9)                    latent: latentcodec's own,
+    vae:NAME, vae (all that are installed)            latent: and on any autoencoder
 
 All run on one thread, so that their times compare.
 """
@@ -19,7 +20,7 @@ from typing import Protocol
 from benchmarks.datasets import Pixels
 from benchmarks.peers.classic import Avif, AvifFast, Jpeg, Jpeg2000, MozJpeg, WebP
 from benchmarks.peers.jpegxl import JpegXl
-from benchmarks.peers.latent import ALL_VAES, VAE, AnyVae, Native
+from benchmarks.peers.latent import ALL_VAES, NATIVE, VAE, AnyVae, Native
 from latentcodec.errors import InvalidArgument, LatentCodecError
 
 __all__ = [
@@ -78,10 +79,11 @@ def make_peer(name: str, device: str = "auto") -> Peer:
     """
     if name.startswith(VAE):
         return AnyVae(name.removeprefix(VAE), device)
+    if name.startswith(NATIVE) and name.removeprefix(NATIVE).isdecimal():
+        return Native(device, int(name.removeprefix(NATIVE)))
     if name not in PEERS:
-        raise InvalidArgument(
-            f"no codec is called {name!r}; there are {', '.join(PEERS)}, {VAE}NAME, {ALL_VAES}"
-        )
+        known = (*PEERS, f"{NATIVE}EFFORT", f"{VAE}NAME", ALL_VAES)
+        raise InvalidArgument(f"no codec is called {name!r}; there are {', '.join(known)}")
     return Native(device) if name == "native" else PEERS[name]()
 
 

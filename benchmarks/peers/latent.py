@@ -6,10 +6,12 @@ import numpy as np
 
 from benchmarks.datasets import Pixels, to_pixels
 
-__all__ = ["ALL_VAES", "VAE", "AnyVae", "Native"]
+__all__ = ["ALL_VAES", "NATIVE", "VAE", "AnyVae", "Native"]
 
 VAE = "vae:"
 """Stands before the name of a model, as in vae:taef2."""
+NATIVE = "native:"
+"""Stands before an effort, as in native:9."""
 ALL_VAES = "vae"
 
 
@@ -19,11 +21,13 @@ class _LatentCodec:
     suffix = ".lci"
     settings: tuple[float, ...] = tuple(range(0, 101, 10))
 
-    def __init__(self, name: str, model: str, device: str) -> None:
+    def __init__(self, name: str, model: str, device: str, effort: int | None = None) -> None:
         # Loads PyTorch, which the other codecs do not need.
         from latentcodec import Codec, __version__, container
+        from latentcodec.codec.arguments import DEFAULT_EFFORT, check_effort
 
         self.name, self._model, self._device = name, model, device
+        self._effort = DEFAULT_EFFORT if effort is None else check_effort(effort)
         self._codec = Codec(model=model, device=device)
         # A file names the networks that made it, so the first file made says which weights these are.
         header = container.unpack(self._codec.encode(np.full((64, 64, 3), 128, np.uint8))).header
@@ -33,24 +37,25 @@ class _LatentCodec:
             self.version += f", on {self._codec.device.type}"  # a float network's latents differ there
 
     def encode(self, picture: Pixels, setting: float) -> bytes:
-        return self._codec.encode(picture, quality=setting)
+        return self._codec.encode(picture, quality=setting, effort=self._effort)
 
     def encode_to_size(self, picture: Pixels, size: int) -> bytes:
         """The best file of at most `size` bytes. Raises TargetUnreachable if there is none."""
-        return self._codec.encode(picture, target_size=size)
+        return self._codec.encode(picture, target_size=size, effort=self._effort)
 
     def decode(self, data: bytes) -> Pixels:
         return to_pixels(self._codec.decode(data))
 
 
 class Native(_LatentCodec):
-    """latentcodec's own model."""
+    """latentcodec's own model, at the default effort or another. Raises InvalidArgument for a wrong one."""
 
-    def __init__(self, device: str = "auto") -> None:
-        super().__init__("native", "native", device)
+    def __init__(self, device: str = "auto", effort: int | None = None) -> None:
+        super().__init__("native" if effort is None else f"{NATIVE}{effort}", "native", device, effort)
+        self._asked = effort
 
-    def __reduce__(self) -> tuple[type[Native], tuple[str]]:
-        return Native, (self._device,)
+    def __reduce__(self) -> tuple[type[Native], tuple[str, int | None]]:
+        return Native, (self._device, self._asked)
 
 
 class AnyVae(_LatentCodec):

@@ -17,6 +17,7 @@ from benchmarks.peers.jpegxl import distance
 from latentcodec.errors import InvalidArgument, MissingDependency, TargetUnreachable, UnknownModel
 from latentcodec.weights import store
 from tests.benchmarks.conftest import make_picture, psnr
+from tests.conftest import photograph
 
 WEIGHTS = Path(__file__).resolve().parents[3] / "shared" / "weights"
 FORMATS = {
@@ -168,6 +169,18 @@ def test_native_round_trip(native: Native) -> None:
     assert len(small) < len(large)
     assert native.decode(small).shape == picture.shape
     assert psnr(picture, native.decode(small)) < psnr(picture, native.decode(large))
+
+
+def test_native_at_an_effort(native: Native) -> None:
+    searching = make_peer("native:6")
+    assert searching.name == "native:6"
+    picture = photograph("coffee", 96, 64)
+    assert len(searching.encode(picture, 70)) < len(native.encode(picture, 70))
+    again = pickle.loads(pickle.dumps(searching))
+    assert again.name == "native:6"
+    assert again.encode(picture, 70) == searching.encode(picture, 70)
+    with pytest.raises(InvalidArgument, match="effort 10: it is a whole number from 1 to 9"):
+        make_peer("native:10")
 
 
 def test_native_version_names_its_weights(native: Native) -> None:
