@@ -1,4 +1,4 @@
-"""A prior for a toy autoencoder: calibrated on a photograph's latents, hardly trained."""
+"""A prior for a toy autoencoder, hardly trained."""
 
 from __future__ import annotations
 
@@ -7,27 +7,25 @@ import torch
 
 from latentcodec.codec.latent import LatentCodec
 from latentcodec.codec.prior_file import PriorWeights
-from latentcodec.codec.steps import sensitivities
 from latentcodec.training.prior import fit_prior
-from latentcodec.training.prior_data import CROP, LatentSet
+from latentcodec.training.prior_data import CROP, Examples, examples_of
 from latentcodec.training.prior_export import prior_weights
 from tests.conftest import photograph
 
 
-def toy_latents(codec: LatentCodec) -> LatentSet:
-    """The latents of crops of two photographs."""
+def toy_examples(codec: LatentCodec) -> Examples:
+    """Examples of the latents of crops of two photographs."""
     side = CROP * codec.downscale
-    found = [codec.analyse(photograph(name, side, side)) for name in ("astronaut", "coffee")]
-    crops = np.stack(found).astype(np.float32)
-    return LatentSet(crops, np.stack([sensitivities(codec, crop[:, :8, :8]) for crop in found]))
+    crops = [codec.analyse(photograph(name, side, side)) for name in ("astronaut", "coffee")]
+    return examples_of(codec, crops, np.random.default_rng(1))
 
 
-def toy_prior(codec: LatentCodec, steps: int = 1) -> PriorWeights:
+def toy_prior(codec: LatentCodec, steps: int = 2) -> PriorWeights:
     """A prior of so many steps of training."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        data = toy_latents(codec)
+        data = toy_examples(codec)
         model, taken = fit_prior(data, steps=steps)
     finally:
         torch.set_num_threads(threads)

@@ -91,9 +91,10 @@ def _model(each: Info) -> str:
     needs = each.autoencoder
     if needs is None:
         return f"{each.model} (networks {each.networks_hash}, synthesis {each.synthesis_hash})"
+    coded = f"prior {needs.prior}" if needs.prior else f"{needs.quantiser} quantiser"
     return (
         f"autoencoder {needs.name} ({needs.kind}, fingerprint {needs.fingerprint}), {needs.latents} channels "
-        f"at 1/{needs.downscale}, {needs.quantiser} quantiser"
+        f"at 1/{needs.downscale}, {coded}"
     )
 
 

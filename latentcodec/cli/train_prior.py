@@ -1,6 +1,6 @@
 """latentcodec train prior: an entropy model for an autoencoder that stays as it is.
 
-MODEL, PICTURES ─► latents of crops ─► fit ─► FILE ─► compress --model MODEL --prior FILE
+MODEL, PICTURES ─► latents of crops, coded ─► fit ─► FILE ─► compress --model MODEL --prior FILE
 """
 
 from __future__ import annotations
@@ -25,7 +25,12 @@ _MINUTES = 15.0
     metavar="FILE",
     help="The prior, a .safetensors file.  [default: in the store, where decoders find it by themselves]",
 )
-@click.option("--minutes", type=Number(0, min_open=True), metavar="N", help="[default: 15]")
+@click.option(
+    "--minutes",
+    type=Number(0, min_open=True),
+    metavar="N",
+    help="At most so long; a few passes over the crops are enough.  [default: 15]",
+)
 @click.option("--steps", type=click.IntRange(1), metavar="N", help="Instead of --minutes.")
 @click.option(
     "--crops",
@@ -33,7 +38,7 @@ _MINUTES = 15.0
     default=400,
     show_default=True,
     metavar="N",
-    help="Crops to fit it to; encoding them takes at most a quarter of --minutes.",
+    help="Crops to fit it to; encoding them takes about half of --minutes at most.",
 )
 @click.option("--seed", type=click.IntRange(0, 2**31 - 1), default=1, show_default=True, metavar="N")
 @device_option
@@ -68,33 +73,34 @@ def prior(
     from latentcodec.nn.device import choose_device
     from latentcodec.training.card import describe_pictures
     from latentcodec.training.data import find_pictures, is_held_out
-    from latentcodec.training.prior import fit_prior, prior_config
-    from latentcodec.training.prior_data import gather_latents
+    from latentcodec.training.prior import fit_prior
+    from latentcodec.training.prior_data import QUALITIES, gather_examples
     from latentcodec.training.prior_export import prior_weights
     from latentcodec.training.stopping import noted_signals
 
     if threads:
         torch.set_num_threads(threads)
     codec = open_codec(model, choose_device(device))
-    prior_config(codec.latents)  # raises now, before the work
     paths = find_pictures(pictures)
     seconds = None if steps else 60 * (minutes or _MINUTES)
     with noted_signals() as noted, TrainingProgress(quiet=quiet, describe=prior_line) as progress:
         usable = [path for path in paths if not is_held_out(path)]
         if not quiet:
             say(f"{codec.identity.name}: encoding up to {crops} crops of {len(usable)} pictures")
-        share = None if seconds is None else seconds / 4
-        data = gather_latents(codec, usable, seed, crops, share, lambda: bool(noted))
+        share = None if seconds is None else seconds / 2
+        data = gather_examples(codec, usable, seed, crops, share, lambda: bool(noted))
+        if not quiet:
+            say(f"{codec.identity.name}: fitting to {len(data.quality)} samples, {QUALITIES} of each crop")
         fitted, taken = fit_prior(
             data,
             seed=seed,
             steps=steps,
-            seconds=None if seconds is None else 0.75 * seconds,
+            seconds=None if seconds is None else seconds / 2,
             device=codec.device,
             stopped=lambda: bool(noted),
             progress=progress.show,
         )
-    card = {"pictures": describe_pictures(pictures, paths), "crops": len(data.latents), "steps": taken}
+    card = {"pictures": describe_pictures(pictures, paths), "samples": len(data.quality), "steps": taken}
     weights = prior_weights(codec, fitted, data, card)
     path = out or stored_path(weights.hash)
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -68,6 +68,19 @@ def code_values(channels: int, height: int, width: int, thresholds: Ints, code: 
     return values
 
 
+def average_magnitude(total: Ints, count: int) -> Ints:
+    """Each channel's, in 1/256, where its residuals' magnitudes at `count` positions add up to `total`."""
+    start, weight = _AVERAGE_START
+    return np.maximum((UNIT * total + start * weight) // (count + weight), FLOOR)
+
+
+def aim(mean: Ints, level: Ints) -> tuple[Ints, Ints, Ints]:
+    """Centre, sign and row of values that are expected at a mean (sixteenths) with a level of magnitude."""
+    centre = (mean + UNIT // 2) >> 4
+    phase = mean - UNIT * centre
+    return centre, np.where(phase < 0, -1, 1), level * PHASES + np.abs(phase)
+
+
 class _Context:
     """Everything that is known of a tile: arrays of (positions + 1, channels), the last row being 0."""
 
@@ -78,7 +91,7 @@ class _Context:
         self.seen = np.zeros_like(self.values)  # values, saturated
         self.residuals = np.zeros_like(self.values)
         self.total, self.count = np.zeros(channels, np.int64), 0
-        self.average = self._average()
+        self.average = average_magnitude(self.total, self.count)
         self.means: dict[Kind, _MeanFit] = {}
         self.crosses = [
             _Fit(np.zeros((self._members(first), first), np.int64), _CROSS_RIDGE, _CROSS_LIMIT, shared=True)
@@ -89,10 +102,6 @@ class _Context:
 
     def _members(self, first: int) -> int:
         return min(self.group, self.channels - first)
-
-    def _average(self) -> Ints:
-        start, weight = _AVERAGE_START
-        return np.maximum((UNIT * self.total + start * weight) // (self.count + weight), FLOOR)
 
     def take(self, part: Part, code: Code) -> None:
         """Code one part and learn from it."""
@@ -114,7 +123,7 @@ class _Context:
             cross.solve()
         self.total += np.abs(self.residuals[part.positions]).sum(0)
         self.count += size
-        self.average = self._average()
+        self.average = average_magnitude(self.total, self.count)
 
     def _take_group(self, part: Part, code: Code, first: int, mean: Ints, near: Ints, around: Ints) -> None:
         """Code the channels of the group that begins with `first`; the planes are (n, all channels)."""
@@ -128,11 +137,8 @@ class _Context:
         weights = np.array(_MAGNITUDE_WEIGHTS[True, first > 0]) if starts else self.magnitude.weights[members]
         least = np.maximum(FLOOR, self.average[members] // 10)
         expected = np.clip((features * weights).sum(2) >> WEIGHT_BITS, least, _HIGHEST)
-        centre = (expectation + UNIT // 2) >> 4
-        phase = expectation - UNIT * centre
-        sign = np.where(phase < 0, -1, 1)
         level = np.searchsorted(self.thresholds, expected, side="right")
-        values = code(members, places, centre, sign, level * PHASES + np.abs(phase))
+        values = code(members, places, *aim(expectation, level))
         seen = np.clip(values, -SATURATION, SATURATION)
         residual = UNIT * seen - expectation
         self.values[places, members], self.seen[places, members] = values, seen

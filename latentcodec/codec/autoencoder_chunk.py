@@ -28,6 +28,7 @@ MAX_TILE_VALUES = 1 << 23  # bounds a decoder's memory
 
 SCALAR, PALETTE, PRIOR = 0, 1, 2
 QUANTISERS = ("scalar", "palette", "prior")
+NO_NETWORKS = bytes(4)  # the header's networks hash with the palette, whose symbols depend on nothing
 
 # Steps: eight an octave, 256 times 2^(i/8).
 _MANTISSAS = (256, 279, 304, 332, 362, 395, 431, 470)

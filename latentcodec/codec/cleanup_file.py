@@ -18,7 +18,7 @@ from torch import Tensor
 from latentcodec.codec import scalar
 from latentcodec.codec.autoencoder_chunk import AutoencoderChunk
 from latentcodec.codec.cleanup import Cleaner, Plain, choose_amounts, plane_size
-from latentcodec.codec.cleanup_chunk import CleanupChunk, CleanupSteps, pack_error
+from latentcodec.codec.cleanup_chunk import PREDICTIONS, CleanupChunk, CleanupSteps, pack_error
 from latentcodec.codec.cleanup_unet import CleanupUNet, Prompt, unet_for
 from latentcodec.codec.latent import LatentCodec, dequantise, file_chunk
 from latentcodec.codec.scalar import Floats
@@ -65,7 +65,7 @@ class CleanupRequest:
         """The d chunk; errors: a root mean square error for each channel."""
         preset = PRESETS[self.preset]
         return CleanupChunk(
-            prediction=self.unet.prediction,
+            prediction=self.unet.detected.prediction or PREDICTIONS[0],
             fingerprint=self.unet.fingerprint,
             name=self.unet.name,
             steps=CleanupSteps.of(preset.steps, preset.strength, preset.eta),

@@ -22,8 +22,7 @@ from latentcodec.errors import InvalidArgument, UnknownModel
 from latentcodec.nn.device import full_precision
 from latentcodec.nn.text_encoder import TextEncoderConfig, TextFeatures
 from latentcodec.nn.unet import UNet, size_embedding
-from latentcodec.weights.detect import OTHER
-from latentcodec.weights.detected import UNET
+from latentcodec.weights.detected import UNET, Detected
 from latentcodec.weights.families import FAMILIES, latent_space
 from latentcodec.weights.fingerprint import fingerprint
 from latentcodec.weights.load import load_text_encoder, load_unet
@@ -45,15 +44,18 @@ class _Condition:
 
 @dataclass
 class CleanupUNet:
-    """A UNet on its device. model: where it came from, which is where its text encoder is looked for."""
+    """A UNet on its device.
+
+    model: where it came from, which is where its text encoder is looked for. detected: what its files were
+    found to be, of which the family says whose latents it works on.
+    """
 
     model: str | os.PathLike[str]
     module: UNet
     name: str
-    prediction: str
+    detected: Detected
     fingerprint: bytes
     device: torch.device
-    family: str = OTHER  # whose latents it works on
     schedule: NoiseSchedule = field(default_factory=NoiseSchedule)
     _conditions: dict[Prompt, _Condition] = field(default_factory=dict)
 
@@ -66,11 +68,12 @@ class CleanupUNet:
                 f"the latents of {codec.identity.name} have {codec.latents}: name a UNet of the same family"
             )
         kind = codec.identity.kind
-        spaces = latent_space(self.family), latent_space(kind)
+        family = self.detected.family
+        spaces = latent_space(family), latent_space(kind)
         if None not in spaces and spaces[0] != spaces[1]:
             raise InvalidArgument(
-                f"clean-up: the UNet {self.name} is of {self.family} and works on latents of "
-                f"{FAMILIES[self.family].autoencoder}; those of {codec.identity.name} are of {kind}, which "
+                f"clean-up: the UNet {self.name} is of {family} and works on latents of "
+                f"{FAMILIES[family].autoencoder}; those of {codec.identity.name} are of {kind}, which "
                 "are others: name a UNet of the same family, or where one of them was taken for the wrong "
                 "kind, add it with 'latentcodec models add PATH --name NAME --family FAMILY'"
             )
@@ -138,8 +141,7 @@ def open_unet(model: str | os.PathLike[str], device: torch.device) -> CleanupUNe
     if stored.detected is not None and UNET not in stored.fingerprints:
         note(stored.name, UNET, whole)
     identity = bytes.fromhex(whole)[:FINGERPRINT_BYTES]
-    prediction, family = loaded.detected.prediction or PREDICTIONS[0], loaded.detected.family
-    return CleanupUNet(model, loaded.module, stored.name, prediction, identity, device, family)
+    return CleanupUNet(model, loaded.module, stored.name, loaded.detected, identity, device)
 
 
 def unet_for(

@@ -19,8 +19,10 @@ from latentcodec.header import EXTERNAL_MODEL, Header
 
 @dataclass(frozen=True)
 class AutoencoderInfo:
-    """The autoencoder that a file needs; `fingerprint`: 16 hexadecimal digits, quantiser:
-    scalar, palette or prior."""
+    """The autoencoder that a file needs.
+
+    fingerprint: 16 hexadecimal digits. quantiser: scalar, palette or prior; with a prior its hash, 16 digits.
+    """
 
     name: str
     kind: str
@@ -28,6 +30,7 @@ class AutoencoderInfo:
     latents: int
     downscale: int
     quantiser: str
+    prior: str | None = None
 
 
 @dataclass(frozen=True)
@@ -55,8 +58,8 @@ class CleanupInfo:
 class Info:
     """A file's properties. Sizes in bytes; `bpp` is the file's bits over its pixels.
 
-    has_quality: whether the quality had an effect. autoencoder: None for the native model. cleanup: None where
-    the file stores none.
+    has_quality: whether the quality had an effect. autoencoder: None for the native model.
+    cleanup: None where the file stores none.
     """
 
     width: int
@@ -122,7 +125,13 @@ def _autoencoder(file: File) -> AutoencoderInfo | None:
         return None
     chunk = AutoencoderChunk.unpack(file.autoencoder)
     return AutoencoderInfo(
-        chunk.name, chunk.kind, chunk.fingerprint.hex(), chunk.latents, chunk.downscale, chunk.quantiser
+        chunk.name,
+        chunk.kind,
+        chunk.fingerprint.hex(),
+        chunk.latents,
+        chunk.downscale,
+        chunk.quantiser,
+        chunk.prior.hex() or None,
     )
 
 

@@ -1,12 +1,12 @@
-"""A fitted prior at work on one tile: latents in steps <-> sixteenths of steps <-> bytes.
+"""A fitted prior at work on one tile: latents in steps <-> whole values <-> bytes.
 
-    latents in steps ─► minus centres ─► h_a ─► z ─┐
-                              └────────────────────► integer entropy model, rANS ─► stream, digest, values
-    stream ─► integer entropy model ─► y^ ─► plus centres ─► values, in sixteenths of a step, exact
+    latents in steps ─► minus shifts ─► adaptive coder ─► expectation ─► network ─► rows, rANS ─► stream
+    stream ─► the same ─► values ─► plus shifts ─► values, in sixteenths of a step, exact
 
-It stands in the place of the adaptive coder (latent.py). As in a native model's tile the stream holds z, then
-the four steps, a block each; a latent is its mean plus a whole number of steps, where the adaptive coder has
-whole numbers of steps alone.
+The adaptive coder (adaptive.py) learns a picture while it is coded; a prior knows the autoencoder. So the
+prior corrects what the adaptive coder expects, which goes on learning as it does without. The stream begins
+with the shifts, which are added to the whole values of each channel, in eighths of a step, so that the
+channel's mean in this tile is a whole value: at low rates most of its latents become that.
 """
 
 from __future__ import annotations
@@ -15,24 +15,28 @@ import os
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import torch
-from torch import Tensor
-from torch.nn import functional as F
 
-from latentcodec import rans_groups
+from latentcodec.codec.adaptive import PHASES, UNIT, Ints, code_values
 from latentcodec.codec.autoencoder_chunk import STEP_BITS, AutoencoderChunk, ScalarQuantiser
 from latentcodec.codec.latent import RATE_WEIGHT, CodedTile, Values, row_costs
-from latentcodec.codec.native import HYPER_LIMIT, RESIDUAL_LIMIT, step_targets
+from latentcodec.codec.prior_context import PriorContext
 from latentcodec.codec.prior_file import CENTRE_BITS, PriorWeights, read_prior, stored_path
 from latentcodec.codec.scalar import Floats
-from latentcodec.errors import ChecksumMismatch, InvalidWeights, UnknownModel, WeightsMismatch
-from latentcodec.nn.device import full_precision
-from latentcodec.nn.entropy_model import FRACTION, MEAN_LIMIT, HyperAnalysis
+from latentcodec.errors import (
+    ChecksumMismatch,
+    InvalidWeights,
+    MalformedFile,
+    UnknownModel,
+    WeightsMismatch,
+)
 from latentcodec.rans import Decoder, Encoder
-from latentcodec.rans_groups import GroupedTables
 
-CENTRE_LIMIT = 1 << 14  # of a centre in sixteenths of a step: with MEAN_LIMIT it fits the plane's 16 bits
+EIGHTHS = 8  # of a step: what a shift counts
+# Together these fit the 16 bits of a latent plane, in sixteenths.
+VALUE_LIMIT = 1023
+SHIFT_LIMIT = 8192
+_SHIFT_SPREAD = 384  # the expected magnitude of a shift's difference, in 1/256 of an eighth
 
 
 class LatentPrior:
@@ -41,14 +45,12 @@ class LatentPrior:
     def __init__(self, weights: PriorWeights, device: torch.device) -> None:
         """Raises InvalidWeights where a bound does not hold."""
         self.weights, self.device = weights, device
-        entropy = weights.entropy
-        self.integer = entropy.integer_model(device)
-        self.tables = GroupedTables(entropy.tables())
-        self._costs = row_costs(entropy.tables())
-        self._centres = weights.centres()
-        hyper = HyperAnalysis(weights.config)
-        entropy.load_into(hyper, "hyper_analysis.")
-        self._analysis = hyper.eval().requires_grad_(False).to(device)
+        self.tables = weights.tables()
+        self._layers = weights.runnable(device)
+        self._centres: Ints = weights.centres().numpy()
+        self._costs = row_costs(self.tables.tables)
+        level = int(np.searchsorted(self.tables.thresholds, _SHIFT_SPREAD, side="right"))
+        self._shift_rows = np.full(len(self._centres), level * PHASES)
 
     @property
     def hash(self) -> bytes:
@@ -64,51 +66,29 @@ class LatentPrior:
                 f"{chunk.describe()} with {chunk.latents}: name the right one with --prior"
             )
 
-    def centres(self, quantiser: ScalarQuantiser) -> Tensor:
-        """(C, 1, 1) int64: the centres in sixteenths of the quantiser's steps."""
-        steps = torch.tensor(quantiser.steps())
-        wide = self._centres * FRACTION << STEP_BITS - CENTRE_BITS
-        rounded = torch.div(2 * wide + steps, 2 * steps, rounding_mode="floor")
-        return rounded.clamp(-CENTRE_LIMIT, CENTRE_LIMIT)[:, None, None]
-
     @torch.inference_mode()
     def encode_tile(
         self, scaled: Floats, quantiser: ScalarQuantiser, level: int, rate_weight: float = RATE_WEIGHT
     ) -> CodedTile:
         """Code latents (channels, h, w) in steps; values in sixteenths. rate_weight: as LatentCodec's."""
-        _, height, width = scaled.shape
-        centres = self.centres(quantiser)
-        limit = MEAN_LIMIT / FRACTION
-        y = (torch.from_numpy(scaled) - centres / FRACTION).clamp(-limit, limit).float()
-        padded = F.pad(y, (0, -width % 4, 0, -height % 4))
-        with full_precision(self.device):
-            levels = torch.tensor([level], dtype=torch.float32, device=self.device)
-            z = self._analysis(padded[None].to(self.device), levels)[0]
-        z = z.round().clamp(-HYPER_LIMIT, HYPER_LIMIT).to(torch.int32).cpu()
-        encoder, costs = Encoder(self.tables.tables), self._costs
-        reach = costs.shape[1] // 2
-        rows = self.integer.hyper_rows(level, *z.shape[1:]).cpu()
-        z = z * (rows > 0)
-        rans_groups.put(encoder, self.tables, z[rows > 0].numpy(), rows[rows > 0].numpy())
-        targets = step_targets(padded)
+        channels, height, width = scaled.shape
+        usual = expected_shifts(quantiser, self._centres)
+        chosen = shifts(scaled, quantiser, self._centres)
+        wanted = (scaled - chosen[:, None, None] / EIGHTHS).reshape(channels, -1).T
+        encoder = Encoder(self.tables.tables)
+        encoder.put(chosen - usual, self._shift_rows)
+        context = self._context(level, height, width)
 
-        def code(step: int, means: Tensor, rows: Tensor) -> Tensor:
-            coded, chosen = (rows > 0).cpu().numpy(), rows.cpu().numpy()
-            wanted = (targets[step] - means.cpu() / FRACTION).numpy()
-            nearest = np.rint(wanted).clip(-RESIDUAL_LIMIT, RESIDUAL_LIMIT).astype(np.int32)
+        def code(members: slice, places: Ints, centre: Ints, sign: Ints, rows: Ints) -> Ints:
+            centre, sign, rows = context.expect(members, centre, sign, rows)
+            target = wanted[places, members]
+            values, _ = best_values(target, centre, sign, rows, self._costs, rate_weight)
+            encoder.put(((values - centre) * sign).ravel(), rows.ravel())
+            context.learn(members, places, values)
+            return values
 
-            def price(tried: npt.NDArray[np.int32]) -> Floats:
-                bits = costs[chosen, tried.clip(-reach, reach) + reach]
-                total: Floats = (wanted - tried) ** 2 + rate_weight * bits
-                return total
-
-            lower = nearest - np.sign(nearest)
-            residual = np.where(price(lower) < price(nearest), lower, nearest) * coded
-            rans_groups.put(encoder, self.tables, residual[coded], chosen[coded])
-            return torch.from_numpy(residual)
-
-        latents = self.integer.latents(z, level, height, width, code)
-        return CodedTile(encoder.finish(), encoder.digest, self._values(latents, centres))
+        values = code_values(channels, height, width, self.tables.thresholds, code)
+        return CodedTile(encoder.finish(), encoder.digest, _shifted(values, chosen))
 
     @torch.inference_mode()
     def decode_tile(
@@ -128,17 +108,21 @@ class LatentPrior:
         if chunk.scalar is None:
             raise WeightsMismatch(f"{name}: coded with the palette, which has no prior")
         decoder = Decoder(stream, self.tables.tables, partial=partial)
+        shift = expected_shifts(chunk.scalar, self._centres) + decoder.take(self._shift_rows)
+        if np.abs(shift).max() > SHIFT_LIMIT:
+            raise MalformedFile(f"{name}: a shift lies outside {-SHIFT_LIMIT}..{SHIFT_LIMIT}")
+        context = self._context(level, height, width)
 
-        def take(rows: Tensor) -> Tensor:
-            coded = rows > 0
-            found = torch.zeros(rows.shape, dtype=torch.int32, device=self.device)
-            symbols = rans_groups.take(decoder, self.tables, rows[coded].cpu().numpy())
-            found[coded] = torch.from_numpy(symbols).to(self.device)
-            return found
+        def code(members: slice, places: Ints, centre: Ints, sign: Ints, rows: Ints) -> Ints:
+            centre, sign, rows = context.expect(members, centre, sign, rows)
+            values = centre + sign * decoder.take(rows.ravel()).reshape(rows.shape).astype(np.int64)
+            if np.abs(values).max(initial=0) > VALUE_LIMIT:
+                raise MalformedFile(f"{name}: a value lies outside {-VALUE_LIMIT}..{VALUE_LIMIT}")
+            context.learn(members, places, values)
+            return values
 
-        z = take(self.integer.hyper_rows(level, -(-height // 4), -(-width // 4)))
-        latents = self.integer.latents(z, level, height, width, lambda step, means, rows: take(rows))
-        values = self._values(latents, self.centres(chunk.scalar))
+        values = code_values(chunk.latents, height, width, self.tables.thresholds, code)
+        values = _shifted(values, shift)
         if decoder.exhausted:
             return values, False
         decoder.finish()
@@ -148,10 +132,54 @@ class LatentPrior:
             )
         return values, True
 
-    @staticmethod
-    def _values(latents: Tensor, centres: Tensor) -> Values:
-        values: Values = (latents.cpu() + centres).numpy()
-        return values
+    def _context(self, level: int, height: int, width: int) -> PriorContext:
+        config, thresholds = self.weights.config, self.tables.thresholds
+        return PriorContext(self._layers, config, thresholds, level, (height, width), self.device)
+
+
+def expected_shifts(quantiser: ScalarQuantiser, centres: Ints) -> Ints:
+    """(C,) each channel's usual mean in eighths of the quantiser's steps. centres: (C,), in 2^-20."""
+    steps = np.array(quantiser.steps(), np.int64)
+    wide = centres * EIGHTHS << STEP_BITS - CENTRE_BITS
+    limit = SHIFT_LIMIT - EIGHTHS
+    found: Ints = ((2 * wide + steps) // (2 * steps)).clip(-limit, limit)
+    return found
+
+
+def shifts(scaled: Floats, quantiser: ScalarQuantiser, centres: Ints) -> Ints:
+    """(C,) an encoder's shifts for a tile (C, h, w) in steps: the means, as near to the usual as can be.
+
+    Whole steps make no difference, so that no shift is further than half a step from the usual one.
+    """
+    usual = expected_shifts(quantiser, centres)
+    means = np.rint(EIGHTHS * scaled.mean((1, 2))).astype(np.int64)
+    near: Ints = usual + (means - usual + EIGHTHS // 2) % EIGHTHS - EIGHTHS // 2
+    return near
+
+
+def best_values(
+    target: Floats, centre: Ints, sign: Ints, rows: Ints, costs: Floats, rate_weight: float
+) -> tuple[Ints, float]:
+    """The values (n, channels) that are the best bargains for the targets, and the bits of all.
+
+    rate_weight: squared steps that a bit is worth; with 0 each is rounded.
+    """
+    reach = costs.shape[1] // 2
+
+    def bits(values: Ints) -> Floats:
+        found: Floats = costs[rows, np.clip((values - centre) * sign, -reach, reach) + reach]
+        return found
+
+    nearest = np.rint(np.clip(target, -VALUE_LIMIT, VALUE_LIMIT)).astype(np.int64)
+    lower = nearest - np.sign(nearest - centre)
+    own, other = bits(nearest), bits(lower)
+    better = (target - lower) ** 2 + rate_weight * other < (target - nearest) ** 2 + rate_weight * own
+    return np.where(better, lower, nearest), float(np.where(better, other, own).sum())
+
+
+def _shifted(values: Ints, shift: Ints) -> Values:
+    found: Values = UNIT * values + (UNIT // EIGHTHS) * shift[:, None, None]
+    return found
 
 
 def open_prior(path: str | os.PathLike[str], device: torch.device) -> LatentPrior:

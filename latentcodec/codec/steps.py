@@ -18,6 +18,7 @@ import torch
 
 from latentcodec.codec.autoencoder_chunk import MAX_BASE, MAX_DELTA, ScalarQuantiser
 from latentcodec.codec.scalar import Floats, steps
+from latentcodec.errors import InvalidArgument
 from latentcodec.header import MAX_QUALITY_LEVEL
 from latentcodec.nn.device import full_precision
 
@@ -36,7 +37,10 @@ def visible_step(level: int) -> float:
 
 
 def sensitivities(codec: LatentCodec, latents: Floats) -> Floats:
-    """(channels,), positive, of latents (channels, h, w), from a piece in the middle."""
+    """(channels,), positive, of latents (channels, h, w), from a piece in the middle.
+
+    Raises InvalidArgument where the decoder's gradient is not finite.
+    """
     _, height, width = latents.shape
     top, left = max(height - PROBE, 0) // 2, max(width - PROBE, 0) // 2
     piece = torch.from_numpy(latents[:, top : top + PROBE, left : left + PROBE]).float()[None]
@@ -47,6 +51,8 @@ def sensitivities(codec: LatentCodec, latents: Floats) -> Floats:
         probe = torch.randint(0, 2, picture.shape, generator=signs).mul(2).sub(1).to(picture)
         (gradient,) = torch.autograd.grad((picture * probe).sum(), z)
     found: Floats = gradient[0].double().square().mean((1, 2)).sqrt().cpu().numpy()
+    if not np.isfinite(found).all():
+        raise InvalidArgument(f"{codec.identity.name}: its gradients are not finite: it has wrong weights")
     return np.maximum(found, max(_LEAST * float(found.mean()), 1e-6))
 
 

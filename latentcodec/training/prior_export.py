@@ -1,30 +1,35 @@
-"""A fitted entropy model as a prior's file.
+"""A fitted prior as a prior's file.
 
-TrainableEntropyModel ─► integer layers, tables (export.integer_tensors) ─┐
-LatentSet ─► centres ─────────────────────────────────────────────────────┼─► PriorWeights ─► file
-autoencoder ─► fingerprint ───────────────────────────────────────────────┘
+TrainablePrior ─► integer layers, tables ─┐
+Examples ─► centres ──────────────────────┼─► PriorWeights ─► file
+autoencoder ─► fingerprint ───────────────┘
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import torch
 
 from latentcodec.codec.latent import LatentCodec
-from latentcodec.codec.prior_file import CENTRE_BITS, PriorWeights
-from latentcodec.nn.entropy_model import TrainableEntropyModel
-from latentcodec.training.export import integer_tensors
-from latentcodec.training.prior_data import LatentSet
+from latentcodec.codec.prior_file import PriorWeights
+from latentcodec.nn.integer import TrainableIntegerConv
+from latentcodec.training.prior_data import Examples
+from latentcodec.training.prior_model import TrainablePrior
 
 
 def prior_weights(
-    codec: LatentCodec, model: TrainableEntropyModel, data: LatentSet, card: dict[str, Any]
+    codec: LatentCodec, model: TrainablePrior, data: Examples, card: dict[str, Any]
 ) -> PriorWeights:
     """The weights of a prior. Raises InvalidWeights where a bound does not hold."""
-    tensors = integer_tensors(model)
-    centres = torch.from_numpy(data.centres) * (1 << CENTRE_BITS)
-    tensors["integer.centres"] = centres.round().to(torch.int32)
-    for name, value in model.analysis.state_dict().items():
-        tensors[f"hyper_analysis.{name}"] = value.half()
+    tensors = {f"integer.{name}": torch.from_numpy(array) for name, array in model.tables.arrays().items()}
+    for name, layer in model.layers.items():
+        integers = cast(TrainableIntegerConv, layer).export()
+        integers.validate(name)
+        tensors |= {
+            f"integer.{name}.weight": integers.weight,
+            f"integer.{name}.bias": integers.bias,
+            f"integer.{name}.shift": integers.shift,
+        }
+    tensors["integer.centres"] = torch.from_numpy(data.centres.clip(-(2**31), 2**31 - 1)).to(torch.int32)
     return PriorWeights(codec.fingerprint, model.config, card, tensors)

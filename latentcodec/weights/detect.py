@@ -26,6 +26,7 @@ from latentcodec.weights.layouts import Part, average_name
 from latentcodec.weights.model_files import ModelFiles
 
 OTHER = "other"  # a family of sizes that are not known here: it needs its configuration
+_ANOTHER_KIND = "say which with 'latentcodec models add PATH --name NAME --family KIND'"
 _PREDICTIONS = {
     "epsilon": EPSILON,
     "eps": EPSILON,
@@ -134,7 +135,8 @@ def autoencoder_kind(model: ModelFiles, family: str | None = None) -> tuple[str,
         return kinds[0], words
     if told:
         return told[0], f"{words}, {told[1]}"
-    return kinds[0], f"{words}; {' and '.join(kinds)} have them, {kinds[0]} is assumed: say the kind if not"
+    assumed = f"{kinds[0]} is assumed: where that is wrong, {_ANOTHER_KIND}"
+    return kinds[0], f"{words}; {' and '.join(kinds)} have them, {assumed}"
 
 
 def has_averages(model: ModelFiles) -> bool:
@@ -171,7 +173,7 @@ def _told(model: ModelFiles, kinds: Sequence[str]) -> tuple[str, str] | None:
             return scales[value], f"by the scale {value} in {place}"
         if scales:
             raise InvalidWeights(
-                f"{model.path}: {place} has the scale {value}; known are {', '.join(scales)}: say the kind"
+                f"{model.path}: {place} has the scale {value}; known are {', '.join(scales)}: {_ANOTHER_KIND}"
             )
     own = model.autoencoder or (model if UNET not in model.parts else None)
     names = [own.path.name, *(file.name for file in own.files)] if own else []

@@ -1,7 +1,7 @@
 """Models on their way into the store: opened, detected, checked against their networks, then placed.
 
 PATH, or a stored model's name ─► open_stored ─► [another's autoencoder in the place of its own] ─► detect
-    ─► every network's tensors there, none left over, of the right shapes, finite ─► fingerprints
+    ─► CRC-32s; every network's tensors there, none left over, of the right shapes, finite ─► fingerprints
     ─► store.place (a copy) or store.link ─► Stored
 """
 
@@ -18,6 +18,7 @@ from latentcodec.weights.families import FAMILIES
 from latentcodec.weights.manifest import REPLACEMENT, Stored
 from latentcodec.weights.model_files import ModelFiles, open_model, open_stored, with_autoencoder
 from latentcodec.weights.networks import fingerprints
+from latentcodec.weights.pickle_file import check_sums
 from latentcodec.weights.store import check_free, link, place, resolve
 
 
@@ -114,13 +115,15 @@ def _inspect(
     detected = detect(found, family=family, prediction=prediction)
     if detected.family == OTHER:
         raise InvalidWeights(f"{found.path}: {detected.reasons[0]}; say which family it is, if it is of one")
+    for file in (*found.files, *(found.autoencoder.files if found.autoencoder else ())):
+        check_sums(file)
     return detected, fingerprints(found, detected)
 
 
 def _given(model: str | os.PathLike[str]) -> Stored:
     """The model of a path; where there is no such path, that of the name in the store."""
     path = Path(model).expanduser()
-    if path.exists():
+    if os.fspath(model) and path.exists():
         return Stored(name=path.stem, path=path, source=str(path.resolve()))
     return resolve(model)
 

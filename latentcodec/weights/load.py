@@ -30,7 +30,7 @@ from latentcodec.weights.detect import OTHER, detect
 from latentcodec.weights.detected import AUTOENCODER, DEPTH, SECOND_TEXT_ENCODER, TEXT_ENCODER, UNET, Detected
 from latentcodec.weights.families import AUTOENCODERS, FAMILIES
 from latentcodec.weights.fingerprint import fingerprint
-from latentcodec.weights.key_rules import read_tensors
+from latentcodec.weights.key_rules import check_finite, read_tensors
 from latentcodec.weights.layouts import Part
 from latentcodec.weights.manifest import Stored
 from latentcodec.weights.model_files import ModelFiles, open_stored
@@ -89,8 +89,8 @@ def load_autoencoder(
     has the shapes of SD's and another scale. config: for an autoencoder of other sizes than the known kinds'.
 
     Raises UnknownModel where there is no such model or it holds no autoencoder, InvalidWeights where a file
-    is damaged, holds code, or its tensors are not those of the network (missing, unexpected and misshapen
-    ones are listed), InvalidArgument for another kind, and OSError.
+    is damaged, holds code or numbers that are not finite, or its tensors are not those of the network
+    (missing, unexpected and misshapen ones are listed), InvalidArgument for another kind, and OSError.
     """
     stored, found = _open(model, AUTOENCODER)
     if kind is not None and kind not in AUTOENCODERS:
@@ -109,7 +109,7 @@ def load_autoencoder(
         detected = replace(detected, kind=kind, reasons=(*others, f"autoencoder {kind}: {why}"))
     module = on_meta(*autoencoder_of(config))
     part = found.parts[AUTOENCODER]
-    tensors = _tensors(part, part.checkpoint, module, f"autoencoder {kind}")
+    tensors = _tensors(stored, part, part.checkpoint, module, f"autoencoder {kind}")
     identity = Identity(stored.name, kind, fingerprint(tensors))
     return LoadedAutoencoder(_filled(module, tensors, device, dtype), detected, identity)
 
@@ -146,7 +146,7 @@ def load_unet(
     part, module = found.parts[UNET], on_meta(UNet, config)
     plain = averages is False or not detected.averages
     checkpoint = part.checkpoint if plain else averages_of(found)
-    tensors = _tensors(part, checkpoint, module, f"UNet of {detected.family}")
+    tensors = _tensors(stored, part, checkpoint, module, f"UNet of {detected.family}")
     return Loaded(_filled(module, tensors, device, dtype), detected)
 
 
@@ -174,7 +174,7 @@ def load_text_encoder(
                 f"{stored.path}: {detected.reasons[0]}; give the text encoder's configuration"
             )
     part, module = found.parts[component], on_meta(TextEncoder, config)
-    tensors = _tensors(part, part.checkpoint, module, f"text encoder of {detected.family}")
+    tensors = _tensors(stored, part, part.checkpoint, module, f"text encoder of {detected.family}")
     return Loaded(_filled(module, tensors, device, dtype), detected)
 
 
@@ -189,7 +189,7 @@ def load_depth(
     stored, found = _open(model, DEPTH)
     detected = detect(found, family=_noted(stored).family)
     part, module = found.parts[DEPTH], on_meta(DepthEstimator, config)
-    tensors = _tensors(part, part.checkpoint, module, "depth network")
+    tensors = _tensors(stored, part, part.checkpoint, module, "depth network")
     return Loaded(_filled(module, tensors, device, dtype), detected)
 
 
@@ -217,9 +217,15 @@ def _open(model: str | os.PathLike[str], component: str) -> tuple[Stored, ModelF
     return stored, found
 
 
-def _tensors(part: Part, checkpoint: Checkpoint, module: nn.Module, what: str) -> dict[str, Tensor]:
+def _tensors(
+    stored: Stored, part: Part, checkpoint: Checkpoint, module: nn.Module, what: str
+) -> dict[str, Tensor]:
     shapes = shapes_of(module)
-    return read_tensors(checkpoint, shapes, part.naming.rules(shapes), what)
+    rules = part.naming.rules(shapes)
+    tensors = read_tensors(checkpoint, shapes, rules, what)
+    if stored.detected is None or stored.linked:  # the store's own files were looked at when they were added
+        check_finite(checkpoint, dict.fromkeys(map(rules.name, shapes)), part.prefix)
+    return tensors
 
 
 def _filled(

@@ -72,11 +72,11 @@ def fingerprints(found: ModelFiles, detected: Detected) -> dict[str, str]:
     Reads every value of every network, a tensor at a time. Raises InvalidWeights as check_parts does, and for
     numbers that are not finite.
     """
+    check_parts(found, detected)  # of all, before gigabytes of the first are read
     prints: dict[str, str] = {}
     for each in _expected(found, detected):
         rules = each.part.naming.rules(each.shapes)
-        names = check_names(each.checkpoint, each.shapes, rules, each.what)
-        check_finite(each.checkpoint, dict.fromkeys(names.values()), each.prefix)
+        check_finite(each.checkpoint, dict.fromkeys(map(rules.name, each.shapes)), each.prefix)
         if each.component in (AUTOENCODER, UNET):  # of a UNet with averages they come last, and count
             tensors = read_tensors(each.checkpoint, each.shapes, rules, each.what)
             prints[each.component] = fingerprint(tensors)

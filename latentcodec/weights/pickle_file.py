@@ -66,6 +66,21 @@ def read_pickle(path: Path) -> dict[str, Tensor]:
     return tensors
 
 
+def check_sums(path: Path) -> None:
+    """Compare all that a PyTorch file stores with its own CRC-32s; other files have none.
+
+    PyTorch itself does not. Raises InvalidWeights, OSError.
+    """
+    with path.open("rb") as file:
+        if file.read(4) != b"PK\x03\x04":
+            return
+    _check_archive(path)
+    with zipfile.ZipFile(path) as archive:
+        damaged = archive.testzip()
+    if damaged is not None:
+        raise InvalidWeights(f"{path}: damaged: {damaged} in it has another CRC-32 than noted; get it again")
+
+
 def _check_archive(path: Path) -> None:
     """What is compressed, or claims another size than it has, could grow without bounds."""
     try:

@@ -85,9 +85,12 @@ def resolve(model: str | os.PathLike[str]) -> Stored:
     """The model of a name in the store, or of a path.
 
     What exists, or has a separator or a weights file's suffix, is a path. A name that is both in the store
-    and in the current folder means the store. Raises UnknownModel where there is neither.
+    and in the current folder means the store. Raises UnknownModel where there is neither, and InvalidArgument
+    for an empty text, which as a path would be the current folder.
     """
     text = os.fspath(model)
+    if not text:
+        raise InvalidArgument("model '': give the name of a model in the store, or a path")
     if _NAME.fullmatch(text) and (models_folder() / text).is_dir():
         return stored(text)
     path = Path(text).expanduser()

@@ -82,6 +82,16 @@ def test_a_missing_unet_is_a_line_with_the_way_out(
     assert (gone.code, "gone" in gone.line) == (1, True)
 
 
+def test_what_was_found_at_a_path_is_told(call: Call, picture: Path, model: Path, tmp_path: Path) -> None:
+    packed, told = tmp_path / "a.lci", f"clean-up UNet {model}: family sd1 (a UNet of "
+    options = ("--model", model, "--cleanup-unet")
+    assert told in call("compress", *options, model, picture, packed).err
+    assert call("compress", "-Q", *options, model, picture, packed).err == ""
+    assert call("models", "add", model, "--name", "sd").code == 0
+    assert "clean-up UNet" not in call("compress", *options, "sd", picture, packed).err
+    assert "clean-up UNet sd: family sd1 (" in call("compress", "-v", *options, "sd", picture, packed).err
+
+
 @pytest.mark.filterwarnings("default::latentcodec.codec.cleanup_file.CleanupWarning")
 def test_a_file_without_the_chunk_says_so(call: Call, picture: Path, model: Path, tmp_path: Path) -> None:
     packed, out = tmp_path / "a.lci", tmp_path / "out.png"

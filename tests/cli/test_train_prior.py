@@ -14,7 +14,7 @@ from PIL import Image
 
 from latentcodec.cli.training_progress import prior_line
 from latentcodec.codec.prior_file import read_prior, stored_path
-from latentcodec.training.prior_data import LatentSet
+from latentcodec.training.prior_data import Examples
 from tests.cli.conftest import Call
 from tests.conftest import photograph
 from tests.toy_autoencoder import save_pair
@@ -43,9 +43,11 @@ def test_there_and_back(call: Call, model: Path, pictures: Path, picture: Path, 
     done = call(*few(model, pictures, "--out", out))
     assert done.code == 0
     hashed = read_prior(out).hash.hex()
-    assert done.line == "toy: encoding up to 2 crops of 3 pictures"
+    told = ["toy: encoding up to 2 crops of 3 pictures", "toy: fitting to 8 samples, 4 of each crop"]
+    assert done.err.splitlines() == told
     assert re.fullmatch(rf"{out}: step 1, \d+ bytes, prior {hashed} of toy\n", done.out.decode())
     assert call("compress", "--model", model, "--prior", out, picture, packed).code == 0
+    assert f"at 1/8, prior {hashed}" in " ".join(call("info", packed).out.decode().split())
     assert call("decompress", "--model", model, "--prior", out, packed, shown).code == 0
     with Image.open(shown) as after, Image.open(picture) as before:
         assert after.size == before.size
@@ -66,13 +68,13 @@ def test_there_and_back(call: Call, model: Path, pictures: Path, picture: Path, 
 def test_ctrl_c_writes_what_is_there(
     call: Call, model: Path, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    take = LatentSet.batch
+    take = Examples.batch
 
-    def batch(self: LatentSet, *arguments: int) -> Any:
+    def batch(self: Examples, *arguments: int) -> Any:
         os.kill(os.getpid(), signal.SIGINT)
         return take(self, *arguments)
 
-    monkeypatch.setattr(LatentSet, "batch", batch)
+    monkeypatch.setattr(Examples, "batch", batch)
     out = tmp_path / "p.safetensors"
     begun = ["train", "prior", model, pictures, "--crops", "2", "--threads", "1", "-Q", "--out", out]
     done = call(*begun, "--minutes", "5")

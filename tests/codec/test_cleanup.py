@@ -30,7 +30,7 @@ from latentcodec.diffusion.schedule import NoiseSchedule
 from latentcodec.errors import InvalidArgument, MalformedFile
 from latentcodec.image import Picture, from_array
 from latentcodec.nn.unet import UNet, UNetConfig
-from latentcodec.weights.detected import AUTOENCODER, Detected
+from latentcodec.weights.detected import AUTOENCODER, UNET, Detected
 from latentcodec.weights.load import Identity, LoadedAutoencoder
 from tests.conftest import Pixels
 from tests.weights.checkpoints import random_network
@@ -80,7 +80,8 @@ def synthetic(seed: int = 5, height: int = 16, width: int = 16) -> Picture:
 
 
 def unet_of(module: nn.Module, name: str = "toy") -> CleanupUNet:
-    return CleanupUNet("nowhere", module, name, "epsilon", b"fingerpr", CPU)  # type: ignore[arg-type]
+    detected = Detected(family="other", layout="diffusers", components=(UNET,), prediction="epsilon")
+    return CleanupUNet("nowhere", module, name, detected, b"fingerpr", CPU)  # type: ignore[arg-type]
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from latentcodec.codec import cleanup_unet
-from latentcodec.codec.cleanup_unet import CleanupUNet, open_unet
+from latentcodec.codec.cleanup_unet import open_unet
 from latentcodec.codec.latent import LatentCodec
 from latentcodec.errors import InvalidArgument
 from latentcodec.weights.detected import UNET
@@ -89,15 +89,15 @@ def test_a_store_of_before_is_completed(model: Path, tmp_path: Path, opened: lis
 def test_latents_of_another_kind_are_refused(model: Path) -> None:
     """The same number of channels, and another scale: kl-sd's and kl-sdxl's."""
     unet = open_unet(model, CPU)
-    assert unet.family == "sd1"
+    assert unet.detected.family == "sd1"
     unet.check(LatentCodec(load_autoencoder(model), CPU))
     xl = LatentCodec(load_autoencoder(model / "vae", kind="kl-sdxl"), CPU)
     message = "toy-sd is of sd1 and works on latents of kl-sd; those of vae are of kl-sdxl, .*--family"
     with pytest.raises(InvalidArgument, match=message):
         unet.check(xl)
-    other = replace(unet, family="sdxl")
+    other = replace(unet, detected=replace(unet.detected, family="sdxl"))
     other.check(xl)
     with pytest.raises(InvalidArgument, match="is of sdxl and works on latents of kl-sdxl"):
         other.check(LatentCodec(load_autoencoder(model), CPU))
-    unknown: CleanupUNet = replace(unet, family="other")
+    unknown = replace(unet, detected=replace(unet.detected, family="other"))
     unknown.check(xl)  # nothing is known of it: its user's business

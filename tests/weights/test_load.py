@@ -181,6 +181,16 @@ def test_everything_wrong_is_one_error(tmp_path: Path) -> None:
     assert "decoder.conv_in.bias is 5, decoder.conv_in.bias of the network 16" in message
 
 
+def test_numbers_that_are_not_finite(tmp_path: Path) -> None:
+    """Of a path they are looked for when it is loaded; the store did so when it was added."""
+    path = tmp_path / "tiny.safetensors"
+    state = random_network(lambda: TinyAutoencoder(TAESD)).state_dict()
+    state["encoder.14.bias"][1] = float("nan")
+    save_file(state, path)
+    with pytest.raises(InvalidWeights, match=rf"{path}: encoder\.14\.bias: 1 of its 4 values are no finite"):
+        load_autoencoder(path)
+
+
 def test_squeezing_only_where_the_rule_says_so(tmp_path: Path) -> None:
     """A 1x1 convolution is taken for a matrix in the attention, and nowhere else."""
     for name, shape in (("quant_conv.weight", (8, 8)), ("decoder.mid.attn_1.q.weight", (16, 16, 3, 3))):

@@ -187,6 +187,18 @@ def test_numbers_that_are_not_finite_are_refused(
     assert not home.exists()
 
 
+def test_a_flipped_bit_in_a_pytorch_file(pair: Path, home: Path) -> None:
+    path = pair / "mine_decoder.pth"
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(
+        InvalidWeights, match=r"mine_decoder.pth: damaged: \S+/data/\d+ in it has another CRC-32"
+    ):
+        add(pair, "bad")
+    assert not home.exists()
+
+
 def test_a_full_disk(pair: Path, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Told before copying where it can be known, and cleaned up where it happens on the way."""
     add(pair, "good")
