@@ -21,7 +21,7 @@ from latentcodec.chunks import DEFAULT_LIMITS, Limits
 from latentcodec.codec import search
 from latentcodec.codec.arguments import DEFAULT_EFFORT
 from latentcodec.codec.decoder import Pixels, pieces, synthesise_picture
-from latentcodec.codec.native import NativeCodec, step_targets
+from latentcodec.codec.native import NativeCodec
 from latentcodec.codec.planes import (
     PATCH,
     analyse_tile,
@@ -164,15 +164,14 @@ class PictureEncoder(BaseEncoder):
         tiles = []
         for number, (box, latents) in enumerate(zip(header.tile_grid(), boxes, strict=True)):
             x0, y0, x1, y1 = latents
-            y = self._analyse(latents, level)
-            tile = self.codec.quantise(
-                step_targets(y), self.codec.hyperlatents(y, level), level, *y.shape[1:]
-            )
+            improve = None
             if iterations:
                 slopes = partial(self._slopes, plane=plane, box=latents, level=level)
-                tile = search.search(self.codec, tile, level, slopes, iterations)
-            plane[:, y0:y1, x0:x1] = tile.latents.cpu()
-            coded = self.codec.code(tile, level)
+                improve = partial(
+                    search.search, self.codec, level=level, slopes=slopes, iterations=iterations
+                )
+            coded = self.codec.encode_tile(self._analyse(latents, level), level, improve)
+            plane[:, y0:y1, x0:x1] = coded.latents.cpu()
             tiles.append(Tile(number, coded.digest, self._alpha(number, box), coded.stream))
         file = File(header, tiles, self._profile, self._exif, self._xmp)
         return Encoded(file, pack(file)), plane
@@ -209,7 +208,7 @@ class PictureEncoder(BaseEncoder):
         return search.Slopes(error, tuple(kept))
 
     def _weighted_pixels(self, x0: int, y0: int, x1: int, y1: int) -> Tensor:
-        """(4, 8h, 8w): samples in 0..1, and 1 for the pixels that count: inside, not fully transparent."""
+        """(4, 8h, 8w): samples in 0..1, and each pixel's weight; 0 outside and where fully transparent."""
         rows, columns = slice(PATCH * y0, PATCH * y1), slice(PATCH * x0, PATCH * x1)
         pixels = torch.from_numpy(self._padded[rows, columns].copy()).to(self.codec.device)
         weight = torch.zeros(1, *pixels.shape[:2], device=pixels.device)
@@ -217,7 +216,8 @@ class PictureEncoder(BaseEncoder):
         inside.fill_(1)
         if self.picture.alpha is not None:
             inside.copy_(torch.from_numpy(self.picture.alpha[rows, columns] > 0))
-        return torch.cat([pixels.permute(2, 0, 1) / 255, weight])
+        samples = pixels.permute(2, 0, 1) / 255
+        return torch.cat([samples, weight * search.weights(samples)])
 
     def _synthesise(self, plane: Tensor, file: File) -> Pixels:
         return synthesise_picture(self.codec, plane, file.header)

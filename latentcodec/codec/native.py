@@ -1,7 +1,7 @@
 """The native model at work on one tile: latents <-> integers <-> bytes, and latents -> pixels.
 
     pixels ─► analyse ─► y ─┬─► hyperlatents ─► z ─┐
-                            └─► step_targets ──────┴─► quantise ─► code ─► stream, digest, y^
+                            └─► step_targets ──────┴─► quantise [─► search] ─► code ─► stream, digest, y^
     stream ─► decode_tile ─► y^ (sixteenths, exact) ─► synthesise ─► pixels
 
 A tile's stream holds z, then the four steps, a block each (rans_groups): coarse data first. The digest is the
@@ -10,6 +10,7 @@ CRC-32 of what the rANS stream codes (patterns and values), as little-endian int
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -132,11 +133,13 @@ class NativeCodec:
 
         return QuantisedTile(z, self.integer.latents(z, level, height, width, code), steps)
 
-    def encode_tile(self, y: Tensor, level: int) -> EncodedTile:
-        """Quantise and code y (C, h, w)."""
+    def encode_tile(
+        self, y: Tensor, level: int, improve: Callable[[QuantisedTile], QuantisedTile] | None = None
+    ) -> EncodedTile:
+        """Quantise and code y (C, h, w); improve: what makes better integers of the nearest ones."""
         _, height, width = y.shape
-        z = self.hyperlatents(y, level)
-        return self.code(self.quantise(step_targets(y), z, level, height, width), level)
+        tile = self.quantise(step_targets(y), self.hyperlatents(y, level), level, height, width)
+        return self.code(tile if improve is None else improve(tile), level)
 
     def code(self, tile: QuantisedTile, level: int) -> EncodedTile:
         """Code a tile's integers."""

@@ -33,6 +33,9 @@ LEAST_GAIN = 0.2  # bits: less is within what the estimate is wrong by
 CURVATURE = 0.9  # of that of the linear path: a bold estimate tries more, and what was wrong is taken back
 HALO = 4  # latents around a piece: what lies further away hardly shows in it
 ESCAPE_BITS = 12.0  # what follows an escape, about
+MASKED = 0.3  # share of the error's weight that falls off where a picture is busy
+MASK_WINDOW = 9  # pixels
+MASK_FLOOR = 4 / 255  # deviations well under this count as flat
 CELL = 16  # pixels along a side of a cell of 2x2 latents
 _SEED = 1
 
@@ -154,6 +157,20 @@ def _costs(codec: NativeCodec) -> tuple[Tensor, int]:
         costs[row] = bits[-1] + ESCAPE_BITS
         costs[row, middle - offset : middle - offset + size - 1] = bits[:-1]
     return costs.to(codec.device), middle
+
+
+def weights(samples: Tensor) -> Tensor:
+    """(1, h, w), of mean 1: what a squared error counts at each pixel of samples (3, h, w) in 0..1.
+
+    Errors show less where the picture is busy. Squared error alone would trade faint texture for PSNR.
+    """
+    gray = samples.mean(0, keepdim=True)
+    edge = MASK_WINDOW // 2
+    padded = F.pad(gray[None], (edge, edge, edge, edge), mode="replicate")[0]
+    mean = F.avg_pool2d(padded, MASK_WINDOW, 1)
+    variance = (F.avg_pool2d(padded.square(), MASK_WINDOW, 1) - mean.square()).clamp(min=0)
+    inverse = (variance + MASK_FLOOR**2).rsqrt()
+    return 1 - MASKED + MASKED * inverse / inverse.mean()
 
 
 def squared_error(

@@ -41,7 +41,7 @@ def test_more_effort_costs_less(native: NativeCodec, level: int) -> None:
         data = PictureEncoder(native, picture, effort=effort).encode(level).data
         costs.append(cost(picture, data, decoded(native, data).pixels, level))
     assert costs[1] < costs[0]
-    assert costs[2] < 0.985 * costs[0]
+    assert costs[2] < 0.99 * costs[0]
 
 
 def test_low_efforts_are_plain_rounding(native: NativeCodec) -> None:
@@ -89,7 +89,17 @@ def test_pixels_beyond_the_picture_do_not_count(native: NativeCodec) -> None:
     made = PictureEncoder(native, from_array(photograph(width=20, height=11)))
     samples = made._weighted_pixels(1, 0, 3, 2)
     assert samples.shape == (4, 16, 16)
-    assert samples[3].sum() == 11 * 12
+    assert (samples[3] > 0).sum() == 11 * 12
+
+
+def test_errors_weigh_less_where_a_picture_is_busy() -> None:
+    samples = torch.full((3, 32, 64), 0.5)
+    samples[:, :, 32:] += 0.2 * (torch.rand((32, 32), generator=torch.Generator().manual_seed(1)) - 0.5)
+    weights = search.weights(samples)
+    assert weights.shape == (1, 32, 64)
+    assert weights.mean() == pytest.approx(1, abs=1e-5)
+    assert weights[0, :, :24].min() > 1 > weights[0, :, 40:].max() > 1 - search.MASKED
+    assert torch.allclose(search.weights(torch.zeros(3, 8, 8)), torch.ones(1, 8, 8))
 
 
 def test_nothing_better_leaves_the_tile(native: NativeCodec) -> None:
@@ -202,4 +212,4 @@ def test_estimates_in_bfloat16_are_close(native: NativeCodec) -> None:
         exact = slopes_of(native, pixels, tile.latents, (0, 0, 12, 12))
     assert (fast.error - exact.error).norm() < 0.02 * exact.error.norm()
     for ours, theirs in zip(fast.gradients, exact.gradients, strict=True):
-        assert (ours - theirs).norm() < 0.2 * theirs.norm()
+        assert (ours - theirs).norm() < 0.3 * theirs.norm()
