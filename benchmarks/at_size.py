@@ -42,6 +42,7 @@ __all__ = [
     "measure",
     "panel_of",
     "prepare",
+    "save_results",
     "short",
     "square",
     "table_head",
@@ -168,14 +169,19 @@ def at_size(
     if not results:
         raise InvalidArgument(f"no picture is left to measure; a metric needs {least} pixels a side")
     write_atomically(out / "at-size.md", _markdown(results, peers, metrics, size).encode())
+    save_results(out / "at-size.json", results, peers, size)
+    return results
+
+
+def save_results(path: Path, results: Sequence[Result], peers: Sequence[Peer], size: int) -> None:
+    """What a sheet shows, as JSON."""
     about = {
         "side": SIDE,
         "target_bytes": size,
         "versions": {peer.name: peer.version for peer in peers},
         "results": [{**asdict(each), "metrics": finite(each.metrics)} for each in results],
     }
-    write_atomically(out / "at-size.json", (json.dumps(about, indent=2, allow_nan=False) + "\n").encode())
-    return results
+    write_atomically(path, (json.dumps(about, indent=2, allow_nan=False) + "\n").encode())
 
 
 def wins(results: Sequence[Result], metrics: Mapping[str, Metric], codec: str) -> dict[str, int]:

@@ -10,16 +10,14 @@ Stable Diffusion. This asks the same of several pictures, at equal bytes.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from statistics import fmean
 
 from rich.console import Console
 from rich.progress import track
 
-from benchmarks.at_size import SIDE, SIZE, Result, finite, measure, panel_of, short, square, table_head
+from benchmarks.at_size import SIDE, SIZE, Result, measure, panel_of, save_results, short, square, table_head
 from benchmarks.comparison import Panel, contact_sheet
 from benchmarks.datasets import Pixels, default_pictures, load
 from benchmarks.metrics import Metric
@@ -78,13 +76,7 @@ def seed(
         rows.append(row)
     contact_sheet(rows).save(out / "seed.png")
     write_atomically(out / "seed.md", _markdown(results, peers, metrics).encode())
-    about = {
-        "side": SIDE,
-        "target_bytes": SIZE,
-        "versions": {peer.name: peer.version for peer in peers},
-        "results": [{**asdict(each), "metrics": finite(each.metrics)} for each in results],
-    }
-    write_atomically(out / "seed.json", (json.dumps(about, indent=2, allow_nan=False) + "\n").encode())
+    save_results(out / "seed.json", results, peers, SIZE)
     return results
 
 

@@ -22,10 +22,10 @@ import numpy as np
 import numpy.typing as npt
 
 from latentcodec.chunks import read_varint, write_varint
-from latentcodec.errors import InvalidArgument, MalformedFile, TruncatedFile
+from latentcodec.errors import ChecksumMismatch, InvalidArgument, MalformedFile, TruncatedFile
 from latentcodec.rans_tables import COST_UNIT, MAX_VALUE, PRECISION, TOTAL, Longs, Lookup, Tables
 
-__all__ = ["MAX_LANES", "MAX_VALUE", "Decoder", "Encoder", "Tables"]
+__all__ = ["MAX_LANES", "MAX_VALUE", "Decoder", "Encoder", "Tables", "check_digest"]
 
 MAX_LANES = 2048
 STATE_LOW = 1 << 16
@@ -312,3 +312,9 @@ def _encode_vector(lookup: Lookup, segments: list[Entries], lanes: int) -> tuple
             x += quotient
             x += start[i:j]
     return states, words[begin:]
+
+
+def check_digest(found: int, stored: int, name: str) -> None:
+    """Raise ChecksumMismatch unless a tile's symbols have the digest that its file says."""
+    if found != stored:
+        raise ChecksumMismatch(f"{name}: decoded symbols have digest {found:08x}, the file says {stored:08x}")

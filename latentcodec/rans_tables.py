@@ -15,12 +15,23 @@ import numpy.typing as npt
 
 from latentcodec.errors import InvalidWeights
 
-__all__ = ["COST_UNIT", "MAX_ROWS", "MAX_VALUE", "PRECISION", "TOTAL", "Longs", "Lookup", "Tables"]
+__all__ = [
+    "COST_UNIT",
+    "MAX_ROWS",
+    "MAX_VALUE",
+    "PRECISION",
+    "TOTAL",
+    "Longs",
+    "Lookup",
+    "Tables",
+    "row_costs",
+]
 
 MAX_VALUE = 1 << 20  # of a symbol's magnitude; bounds an escape to four bytes
 MAX_ROWS = 4096
 PRECISION = 16
 TOTAL = 1 << PRECISION
+ESCAPE_BITS = 8  # that follow an escape, most often
 COST_UNIT = 1 << 24  # code lengths are summed as integers: the same number of lanes on all machines
 
 Longs = npt.NDArray[np.int64]
@@ -135,3 +146,19 @@ class Lookup:
 
     def _entries_of(self, row: int) -> slice:
         return slice(self.first[row], self.first[row + 1] if row < self.byte_row else None)
+
+
+def row_costs(tables: Tables) -> npt.NDArray[np.float64]:
+    """Bits (rows, 2 reach + 1) of the values from -reach to reach; about right for escapes.
+
+    reach is 1 more than the largest value that any row codes without. A row of one entry codes nothing.
+    """
+    reach = int(max(tables.offset.max(), (tables.size - 2 - tables.offset).max())) + 1
+    bits = np.zeros((len(tables.size), 2 * reach + 1))
+    for row, (size, offset) in enumerate(zip(tables.size.tolist(), tables.offset.tolist(), strict=True)):
+        if size == 1:
+            continue
+        own = PRECISION - np.log2(np.diff(tables.cumulative[row])[:size])
+        bits[row] = own[-1] + ESCAPE_BITS
+        bits[row, reach - offset : reach - offset + size - 1] = own[:-1]
+    return bits

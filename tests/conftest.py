@@ -129,7 +129,7 @@ def tiny_model() -> NativeModel:
     pictures = [photograph("astronaut"), photograph("coffee"), photograph("chelsea")]
     model.calibrate(batch(pictures, 1, 1 << 20, 16, 128))
     optimiser = Optimiser(model.named_parameters())
-    for step in range(40):
+    for step in range(60):
         torch.manual_seed(step)
         x, level = batch(pictures, 1, step, 2, 128), torch.rand(2) * MAX_LEVEL
         loss, _ = rate_distortion_loss(x, *model(x, level), level)
@@ -155,3 +155,14 @@ def retiled(
     with monkeypatch.context() as patch:
         patch.setattr(encoder, "default_tile_size", lambda width, height: tile_size)
         return encoder.PictureEncoder(codec, picture).encode(level).file
+
+
+@pytest.fixture
+def toy_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A diffusers folder of a toy, where sizes of toys are those of Stable Diffusion 1.x and SDXL's VAE."""
+    from latentcodec.weights.families import AUTOENCODERS
+    from tests.toy_diffusion import VAE, know_toys, save_model
+
+    know_toys(monkeypatch)
+    monkeypatch.setitem(AUTOENCODERS, "kl-sdxl", VAE)
+    return save_model(tmp_path / "toy-sd")

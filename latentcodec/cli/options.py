@@ -136,25 +136,23 @@ def load_codec(
 
     begun = time.perf_counter()
     from latentcodec.codec.api import Codec
-    from latentcodec.weights.detect import detect
     from latentcodec.weights.detected import describe
-    from latentcodec.weights.model_files import open_stored
     from latentcodec.weights.store import resolve
 
     def told(given: str) -> bool:
         return verbose or (tell and resolve(given).detected is None)
 
-    cleanup = cleanup or {}
+    unet = (cleanup or {}).get("cleanup_unet", "")
     try:
-        codec = Codec(model, device, limits=limits, prior=prior, **cleanup)
+        codec = Codec(model, device, limits=limits, prior=prior, **cleanup or {})
     except LatentCodecError as error:
         raise Failure(str(error)) from error
     if verbose:
         say(f"model {model} on {codec.device}, loaded in {time.perf_counter() - begun:.2f} s")
-    if codec.detected is not None and told(model):
-        say(f"model {model}: {describe(codec.detected)}")
-    unet = cleanup.get("cleanup_unet")
-    if unet is not None and told(unet):
-        found = resolve(unet)
-        say(f"clean-up UNet {unet}: {describe(found.detected or detect(open_stored(found)))}")
+    for what, given, found in (
+        ("model", model, codec.detected),
+        ("clean-up UNet", unet, codec.cleanup_detected),
+    ):
+        if found is not None and told(given):
+            say(f"{what} {given}: {describe(found)}")
     return codec

@@ -115,6 +115,11 @@ class Codec:
         return None if self._latent is None else self._latent.detected
 
     @property
+    def cleanup_detected(self) -> Detected | None:
+        """What the clean-up's UNet was found to be; None without one."""
+        return None if self._cleanup is None else self._cleanup.unet.detected
+
+    @property
     def _native(self) -> NativeCodec:
         return _native(NATIVE_MODEL, self.device)
 

@@ -23,7 +23,8 @@ import torch
 from latentcodec.codec.cleanup_chunk import CleanupChunk, unpack_error
 from latentcodec.codec.cleanup_unet import CleanupUNet
 from latentcodec.codec.latent import LatentCodec, Pixels
-from latentcodec.codec.vae_tiles import Box, Floats, blended, cores
+from latentcodec.codec.planes import Box
+from latentcodec.codec.vae_tiles import Floats, blended, cores
 from latentcodec.container import Header
 from latentcodec.diffusion.cleanup import WEAK_SHARE, Amount, Cleanup, choose_amount, clean_up
 from latentcodec.errors import MalformedFile

@@ -21,9 +21,10 @@ from latentcodec.codec.cleanup import Cleaner, Plain, choose_amounts, plane_size
 from latentcodec.codec.cleanup_chunk import PREDICTIONS, CleanupChunk, CleanupSteps, pack_error
 from latentcodec.codec.cleanup_unet import CleanupUNet, Prompt, unet_for
 from latentcodec.codec.latent import LatentCodec, dequantise, file_chunk
+from latentcodec.codec.planes import Box
 from latentcodec.codec.scalar import Floats
-from latentcodec.codec.vae_tiles import Box, cores
 from latentcodec.codec.vae_tiles import Floats as Pieces
+from latentcodec.codec.vae_tiles import cores
 from latentcodec.container import File, Header
 from latentcodec.diffusion.cleanup import PRESETS, Amount, latent_error
 from latentcodec.errors import InvalidArgument, MalformedFile

@@ -20,7 +20,15 @@ from torch import Tensor
 
 from latentcodec.alpha import unpack_alpha
 from latentcodec.codec.native import NativeCodec
-from latentcodec.codec.planes import PATCH, Box, empty_plane, latent_box, synthesise_tile, with_halo
+from latentcodec.codec.planes import (
+    PATCH,
+    Box,
+    empty_plane,
+    latent_box,
+    squares,
+    synthesise_tile,
+    with_halo,
+)
 from latentcodec.codec.sidecar import unpack_sidecar
 from latentcodec.container import File, Header, Limits, Tile, unpack
 from latentcodec.errors import FormatError, LimitExceeded
@@ -205,8 +213,4 @@ def pieces(width: int, height: int) -> list[Box]:
     """Boxes of latents that are synthesised at once."""
     if width * height <= PIECE_LATENTS:
         return [(0, 0, width, height)]
-    return [
-        (x, y, min(x + PIECE_SIDE, width), min(y + PIECE_SIDE, height))
-        for y in range(0, height, PIECE_SIDE)
-        for x in range(0, width, PIECE_SIDE)
-    ]
+    return squares(width, height, PIECE_SIDE)

@@ -34,10 +34,11 @@ from latentcodec.codec.planes import Box
 from latentcodec.codec.scalar import Floats
 from latentcodec.codec.vae_tiles import blended
 from latentcodec.container import File, Header
-from latentcodec.errors import ChecksumMismatch, InvalidArgument, MalformedFile, WeightsMismatch
+from latentcodec.errors import InvalidArgument, MalformedFile, WeightsMismatch
 from latentcodec.header import EXTERNAL_MODEL
 from latentcodec.nn.device import full_precision
-from latentcodec.rans import Decoder, Encoder, Tables
+from latentcodec.rans import Decoder, Encoder, check_digest
+from latentcodec.rans_tables import row_costs
 from latentcodec.weights.load import LoadedAutoencoder
 
 RATE_WEIGHT = 0.1  # squared steps a bit is worth to an encoder; 2 ln 2 / 12 = 0.116 at high rates
@@ -246,7 +247,7 @@ class LatentCodec:
         chunk.check_tile(height, width)
         if chunk.scalar is None:
             values = palette.dequantise(stream, chunk.latents, height, width).astype(np.int64)
-            _check_digest(palette.digest(values.astype(np.uint8)), digest, name)
+            check_digest(palette.digest(values.astype(np.uint8)), digest, name)
             return values, True
         decoder = Decoder(stream, self.tables.tables, partial=partial)
 
@@ -261,7 +262,7 @@ class LatentCodec:
         if decoder.exhausted:
             return values, False
         decoder.finish()
-        _check_digest(decoder.digest, digest, name)
+        check_digest(decoder.digest, digest, name)
         return values, True
 
 
@@ -272,26 +273,10 @@ def dequantise(chunk: AutoencoderChunk, values: npt.NDArray[np.integer]) -> Floa
     return scalar.dequantise(chunk.scalar, values, sixteenths=bool(chunk.prior))
 
 
-def row_costs(tables: Tables) -> Floats:
-    """Bits (rows, 2 reach + 1) of the symbols from -reach to reach; about right for escapes."""
-    reach = int(max(tables.offset.max(), (tables.size - 2 - tables.offset).max())) + 1
-    bits = np.full((len(tables.size), 2 * reach + 1), 0.0)
-    for row, (size, offset) in enumerate(zip(tables.size, tables.offset, strict=True)):
-        own = 16 - np.log2(np.diff(tables.cumulative[row])[:size])
-        bits[row] = own[-1] + 8
-        bits[row, reach - offset : reach - offset + size - 1] = own[:-1]
-    return bits
-
-
 def to_tensor(pixels: Pixels, device: torch.device) -> Tensor:
     """Pixels (H, W, 3) -> (1, 3, H, W) in 0..1."""
     x = torch.from_numpy(np.ascontiguousarray(pixels)).to(device).permute(2, 0, 1)[None].float() / 255
     return x.contiguous(memory_format=torch.channels_last)
-
-
-def _check_digest(found: int, stored: int, name: str) -> None:
-    if found != stored:
-        raise ChecksumMismatch(f"{name}: decoded symbols have digest {found:08x}, the file says {stored:08x}")
 
 
 def file_chunk(file: File) -> AutoencoderChunk:

@@ -20,10 +20,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from latentcodec import rans_groups
-from latentcodec.errors import ChecksumMismatch
 from latentcodec.nn.device import full_precision
 from latentcodec.nn.entropy_model import FRACTION, STEPS, HyperAnalysis, take_step, to_cells
-from latentcodec.rans import Decoder, Encoder
+from latentcodec.rans import Decoder, Encoder, check_digest
 from latentcodec.rans_groups import GroupedTables
 from latentcodec.weights.native import NativeWeights
 
@@ -190,10 +189,7 @@ class NativeCodec:
         if decoder.exhausted:
             return DecodedTile(latents, False)
         decoder.finish()
-        if decoder.digest != digest:
-            raise ChecksumMismatch(
-                f"{name}: decoded symbols have digest {decoder.digest:08x}, the file says {digest:08x}"
-            )
+        check_digest(decoder.digest, digest, name)
         return DecodedTile(latents, True)
 
     def _level(self, level: int) -> Tensor:

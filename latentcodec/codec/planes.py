@@ -21,6 +21,15 @@ Pixels = NDArray[np.uint8]
 Box = tuple[int, int, int, int]  # x0, y0, x1, y1
 
 
+def squares(width: int, height: int, side: int) -> list[Box]:
+    """The boxes of width x height, row by row; those at the right and below may be smaller."""
+    return [
+        (x, y, min(x + side, width), min(y + side, height))
+        for y in range(0, height, side)
+        for x in range(0, width, side)
+    ]
+
+
 def pad_to_patches(pixels: Pixels, patch: int = PATCH) -> Pixels:
     """Repeat the last row and column until both sides are multiples of `patch`."""
     height, width = pixels.shape[:2]

@@ -19,18 +19,18 @@ import torch
 
 from latentcodec.codec.adaptive import PHASES, UNIT, Ints, code_values
 from latentcodec.codec.autoencoder_chunk import STEP_BITS, AutoencoderChunk, ScalarQuantiser
-from latentcodec.codec.latent import RATE_WEIGHT, CodedTile, Values, row_costs
+from latentcodec.codec.latent import RATE_WEIGHT, CodedTile, Values
 from latentcodec.codec.prior_context import PriorContext
 from latentcodec.codec.prior_file import CENTRE_BITS, PriorWeights, read_prior, stored_path
 from latentcodec.codec.scalar import Floats
 from latentcodec.errors import (
-    ChecksumMismatch,
     InvalidWeights,
     MalformedFile,
     UnknownModel,
     WeightsMismatch,
 )
-from latentcodec.rans import Decoder, Encoder
+from latentcodec.rans import Decoder, Encoder, check_digest
+from latentcodec.rans_tables import row_costs
 
 EIGHTHS = 8  # of a step: what a shift counts
 # Together these fit the 16 bits of a latent plane, in sixteenths.
@@ -126,10 +126,7 @@ class LatentPrior:
         if decoder.exhausted:
             return values, False
         decoder.finish()
-        if decoder.digest != digest:
-            raise ChecksumMismatch(
-                f"{name}: decoded symbols have digest {decoder.digest:08x}, the file says {digest:08x}"
-            )
+        check_digest(decoder.digest, digest, name)
         return values, True
 
     def _context(self, level: int, height: int, width: int) -> PriorContext:

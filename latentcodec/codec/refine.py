@@ -27,9 +27,9 @@ from latentcodec.codec import scalar
 from latentcodec.codec.arguments import REFINED_FROM
 from latentcodec.codec.autoencoder_chunk import ScalarQuantiser
 from latentcodec.codec.fixed_norms import fix_norms
-from latentcodec.codec.planes import with_halo
+from latentcodec.codec.planes import Box, with_halo
 from latentcodec.codec.scalar import Floats
-from latentcodec.codec.vae_tiles import HALO, Box, cores
+from latentcodec.codec.vae_tiles import HALO, cores
 from latentcodec.nn.autoencoder import AutoencoderKL
 from latentcodec.nn.device import full_precision
 from latentcodec.nn.tiny_autoencoder import TinyAutoencoder

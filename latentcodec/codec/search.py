@@ -25,14 +25,13 @@ from latentcodec.codec.native import NativeCodec, QuantisedStep, QuantisedTile, 
 from latentcodec.nn.device import fast_precision
 from latentcodec.nn.entropy_model import FRACTION, channel_order
 from latentcodec.nn.layers import interpolate_knots, lambda_of_level, signed_log
-from latentcodec.rans_tables import TOTAL
+from latentcodec.rans_tables import row_costs
 
 ITERATIONS = (0, 0, 0, 1, 2, 4, 8, 16, 48)  # of efforts 1 to 9
 SHARE = 0.5  # of the steps that pay, taken in one iteration
 LEAST_GAIN = 0.2  # bits: less is within what the estimate is wrong by
 CURVATURE = 0.9  # of that of the linear path: a bold estimate tries more, and what was wrong is taken back
 HALO = 4  # latents around a piece: what lies further away hardly shows in it
-ESCAPE_BITS = 12.0  # what follows an escape, about
 MASKED = 0.3  # share of the error's weight that falls off where a picture is busy
 MASK_WINDOW = 9  # pixels
 MASK_FLOOR = 4 / 255  # deviations well under this count as flat
@@ -146,17 +145,8 @@ def _curvature(codec: NativeCodec, level: int) -> Tensor:
 @lru_cache(maxsize=4)
 def _costs(codec: NativeCodec) -> tuple[Tensor, int]:
     """Bits (ROWS, 2 middle + 1) of every residual -middle..middle under every row, and middle."""
-    tables = codec.tables.tables
-    rows = len(codec.tables.grouped)
-    middle = int(tables.size[:rows].max()) // 2 + 2
-    costs = torch.full((rows, 2 * middle + 1), 0.0)
-    for row in range(1, rows):
-        size, offset = int(tables.size[row]), int(tables.offset[row])
-        cumulative = torch.from_numpy(tables.cumulative[row, : size + 1].astype("float64"))
-        bits = -torch.log2(cumulative.diff() / TOTAL).float()
-        costs[row] = bits[-1] + ESCAPE_BITS
-        costs[row, middle - offset : middle - offset + size - 1] = bits[:-1]
-    return costs.to(codec.device), middle
+    costs = torch.from_numpy(row_costs(codec.weights.tables())).float().to(codec.device)
+    return costs, costs.shape[1] // 2
 
 
 def weights(samples: Tensor) -> Tensor:

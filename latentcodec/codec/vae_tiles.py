@@ -16,13 +16,14 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import numpy.typing as npt
 
+from latentcodec.codec.planes import Box, squares
+
 CORE = 64
 HALO = 16
 RAMP = 8  # positions on each side of a border in which two pieces are mixed
 WHOLE = (CORE + 2 * HALO) ** 2
 
 Floats = npt.NDArray[np.float32]
-Box = tuple[int, int, int, int]  # x0, y0, x1, y1
 
 
 def blended(
@@ -61,11 +62,7 @@ def cores(width: int, height: int) -> list[Box]:
     """The cores of a plane, in the order in which `blended` runs their pieces."""
     if width * height <= WHOLE:
         return [(0, 0, width, height)]
-    return [
-        (x, y, min(x + CORE, width), min(y + CORE, height))
-        for y in range(0, height, CORE)
-        for x in range(0, width, CORE)
-    ]
+    return squares(width, height, CORE)
 
 
 def _weights(start: int, low: int, high: int, size: int, scale: int) -> Floats:

@@ -14,8 +14,9 @@ are those of the files in the diffusers layout (`AutoencoderKL`).
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 from torch import Tensor, nn
 
@@ -150,8 +151,8 @@ class _Encoder(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.conv_in(x)
-        for level in self.down_blocks:
-            x = level(x)
+        for layer in _layers(self.down_blocks):
+            x = layer(x)
         out: Tensor = self.conv_out(norm_silu(self.conv_norm_out, self.mid_block(x)))
         return out
 
@@ -171,8 +172,8 @@ class _Decoder(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.mid_block(self.conv_in(x))
-        for level in self.up_blocks:
-            x = level(x)
+        for layer in _layers(self.up_blocks):
+            x = layer(x)
         out: Tensor = self.conv_out(norm_silu(self.conv_norm_out, x))
         return out
 
@@ -189,16 +190,21 @@ class _Level(nn.Module):
             for block in range(blocks)
         )
         self.downsamplers = nn.ModuleList([Downsample(outputs, one_sided=True)] if down else [])
-        self.upsamplers = nn.ModuleList([Upsample(outputs)] if up else [])
+        self.upsamplers = nn.ModuleList([_Doubling(outputs)] if up else [])
 
-    def forward(self, x: Tensor) -> Tensor:
-        for resnet in self.resnets:
-            x = resnet(x)
-        for downsample in self.downsamplers:
-            x = downsample(x)
-        for upsample in self.upsamplers:
-            x = upsample(x, (2 * x.shape[2], 2 * x.shape[3]))
-        return x
+
+class _Doubling(Upsample):
+    """(B, C, h, w) -> (B, C, 2h, 2w)."""
+
+    def forward(self, x: Tensor) -> Tensor:  # type: ignore[override]
+        return super().forward(x, (2 * x.shape[2], 2 * x.shape[3]))
+
+
+def _layers(levels: nn.ModuleList) -> Iterator[nn.Module]:
+    """All layers in turn. Called by level, the caller would keep a level's input to the level's end."""
+    for level in levels:
+        for part in (level.resnets, level.downsamplers, level.upsamplers):
+            yield from cast(nn.ModuleList, part)
 
 
 class _Middle(nn.Module):

@@ -23,7 +23,7 @@ from latentcodec.codec import scalar
 from latentcodec.codec.adaptive import PHASES, UNIT, Ints, code_values
 from latentcodec.codec.adaptive_order import Kind
 from latentcodec.codec.adaptive_tables import AdaptiveTables
-from latentcodec.codec.latent import RATE_WEIGHT, LatentCodec, row_costs
+from latentcodec.codec.latent import RATE_WEIGHT, LatentCodec
 from latentcodec.codec.prior import EIGHTHS, best_values, shifts
 from latentcodec.codec.prior_context import Bytes, Surroundings
 from latentcodec.codec.prior_file import CENTRE_BITS
@@ -31,6 +31,7 @@ from latentcodec.codec.scalar import Floats
 from latentcodec.codec.steps import choose_steps, sensitivities
 from latentcodec.errors import TrainingError
 from latentcodec.nn.layers import MAX_LEVEL
+from latentcodec.rans_tables import row_costs
 from latentcodec.training.data import random_crop, unreadable
 
 CROP = 32  # side of a crop in latent positions

@@ -15,7 +15,6 @@ from torch import Tensor, nn
 from latentcodec.codec.adaptive import PHASES, SATURATION, UNIT
 from latentcodec.codec.adaptive_order import Kind
 from latentcodec.codec.adaptive_tables import AdaptiveTables
-from latentcodec.codec.latent import row_costs
 from latentcodec.codec.prior_context import scales
 from latentcodec.codec.prior_network import (
     EXPECTED,
@@ -29,6 +28,7 @@ from latentcodec.codec.prior_network import (
     layer_shapes,
 )
 from latentcodec.nn.integer import TrainableIntegerConv
+from latentcodec.rans_tables import row_costs
 from latentcodec.training.prior_data import Batch
 
 _OUTPUT_UNIT = UNIT << OUTPUT_GAIN

@@ -24,6 +24,7 @@ from torch import Tensor
 from latentcodec.errors import InvalidWeights
 
 MAX_PICKLE_BYTES = 64 << 20  # without tensors' values; SD 1.x's are under 1 MB
+_UNREADABLE = 0x61  # zip's flags: encrypted, patched, strongly encrypted (APPNOTE 4.4.4)
 MAX_NESTING = 4
 # Under these names trainers keep the tensors.
 _WRAPPERS = ("state_dict", "model", "module")
@@ -92,6 +93,8 @@ def _check_archive(path: Path) -> None:
     if len(pickles) != 1:
         raise InvalidWeights(f"{path}: a zip archive, and no PyTorch file: it has no data.pkl")
     for entry in entries:
+        if entry.flag_bits & _UNREADABLE:
+            raise InvalidWeights(f"{path}: {entry.filename} is encrypted or patched; PyTorch's files are not")
         if entry.compress_type != zipfile.ZIP_STORED or entry.compress_size != entry.file_size:
             raise InvalidWeights(f"{path}: {entry.filename} is compressed, which PyTorch's files are not")
     if pickles[0].file_size > MAX_PICKLE_BYTES:

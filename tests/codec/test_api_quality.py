@@ -41,9 +41,12 @@ def test_quality_is_continuous(codec: Codec) -> None:
     assert info(codec.encode(pixels, quality=50.025)).quality == pytest.approx(50.025, abs=1 / 96)
 
 
-@pytest.mark.parametrize(("name", "share"), [("astronaut", 0.02), ("coffee", 0.08), ("chelsea", 0.25)])
-def test_sizes_asked_for_are_met(codec: Codec, name: str, share: float) -> None:
-    pixels = photograph(name, 288, 256)
+@pytest.mark.parametrize(
+    ("name", "left", "share"),
+    [("astronaut", 96, 0.02), ("coffee", 96, 0.08), ("chelsea", 96, 0.25), ("coffee", 0, 0.3)],
+)
+def test_sizes_asked_for_are_met(codec: Codec, name: str, left: int, share: float) -> None:
+    pixels = photograph(name, 288, 256, left=left)
     target = round(share * pixels.size / 3)
     assert 0.99 * target <= len(codec.encode(pixels, target_size=target)) <= target
 

@@ -14,26 +14,14 @@ from latentcodec.codec.cleanup_unet import open_unet
 from latentcodec.codec.latent import LatentCodec
 from latentcodec.errors import InvalidArgument
 from latentcodec.weights.detected import UNET
-from latentcodec.weights.families import AUTOENCODERS
 from latentcodec.weights.intake import add
 from latentcodec.weights.load import load_autoencoder
 from latentcodec.weights.store import models_folder, stored
 from tests.codec.test_cleanup_file import changed, shown
 from tests.conftest import photograph
-from tests.toy_diffusion import VAE, know_toys, save_model
+from tests.toy_diffusion import save_model
 
 CPU = torch.device("cpu")
-
-
-@pytest.fixture(autouse=True)
-def toys(monkeypatch: pytest.MonkeyPatch) -> None:
-    know_toys(monkeypatch)
-    monkeypatch.setitem(AUTOENCODERS, "kl-sdxl", VAE)
-
-
-@pytest.fixture
-def model(tmp_path: Path) -> Path:
-    return save_model(tmp_path / "toy-sd")
 
 
 @pytest.fixture
@@ -45,32 +33,32 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> list[object]:
     return names
 
 
-def test_only_what_may_be_it_is_loaded(model: Path, tmp_path: Path, opened: list[object]) -> None:
+def test_only_what_may_be_it_is_loaded(toy_model: Path, tmp_path: Path, opened: list[object]) -> None:
     """Of three stored UNets the one that has the fingerprint; the store noted them when they were added."""
     from latentcodec.codec.api import Codec
 
-    data = Codec(model, "cpu", cleanup_unet=model, cleanup_limit=1000.0).encode(
+    data = Codec(toy_model, "cpu", cleanup_unet=toy_model, cleanup_limit=1000.0).encode(
         photograph(width=32, height=32), quality=30
     )
     add(save_model(tmp_path / "a", 2), "a")
-    add(model, "b")
+    add(toy_model, "b")
     add(save_model(tmp_path / "c", 3), "c")
-    expected = open_unet(model, CPU).fingerprint.hex()
+    expected = open_unet(toy_model, CPU).fingerprint.hex()
     assert stored("b").fingerprints[UNET].startswith(expected)
     opened.clear()
-    shown(Codec(model, "cpu"), changed(data, name="gone"), 1)
+    shown(Codec(toy_model, "cpu"), changed(data, name="gone"), 1)
     assert opened == ["b"]
 
 
-def test_a_store_of_before_is_completed(model: Path, tmp_path: Path, opened: list[object]) -> None:
+def test_a_store_of_before_is_completed(toy_model: Path, tmp_path: Path, opened: list[object]) -> None:
     """Its model.json has no UNet's fingerprint: it is loaded once, and then it is known."""
     from latentcodec.codec.api import Codec
 
-    data = Codec(model, "cpu", cleanup_unet=model, cleanup_limit=1000.0).encode(
+    data = Codec(toy_model, "cpu", cleanup_unet=toy_model, cleanup_limit=1000.0).encode(
         photograph(width=32, height=32), quality=30
     )
     add(save_model(tmp_path / "a", 2), "a")
-    add(model, "b")
+    add(toy_model, "b")
     before = {name: stored(name).fingerprints for name in ("a", "b")}
     for name in ("a", "b"):
         path = models_folder() / name / "model.json"
@@ -81,23 +69,23 @@ def test_a_store_of_before_is_completed(model: Path, tmp_path: Path, opened: lis
     data = changed(data, name="gone")
     for expected in (["a", "b"], ["b"]):
         opened.clear()
-        shown(Codec(model, "cpu"), data, 1)
+        shown(Codec(toy_model, "cpu"), data, 1)
         assert opened == expected
     assert {name: stored(name).fingerprints for name in ("a", "b")} == before
 
 
-def test_latents_of_another_kind_are_refused(model: Path) -> None:
+def test_latents_of_another_kind_are_refused(toy_model: Path) -> None:
     """The same number of channels, and another scale: kl-sd's and kl-sdxl's."""
-    unet = open_unet(model, CPU)
+    unet = open_unet(toy_model, CPU)
     assert unet.detected.family == "sd1"
-    unet.check(LatentCodec(load_autoencoder(model), CPU))
-    xl = LatentCodec(load_autoencoder(model / "vae", kind="kl-sdxl"), CPU)
+    unet.check(LatentCodec(load_autoencoder(toy_model), CPU))
+    xl = LatentCodec(load_autoencoder(toy_model / "vae", kind="kl-sdxl"), CPU)
     message = "toy-sd is of sd1 and works on latents of kl-sd; those of vae are of kl-sdxl, .*--family"
     with pytest.raises(InvalidArgument, match=message):
         unet.check(xl)
     other = replace(unet, detected=replace(unet.detected, family="sdxl"))
     other.check(xl)
     with pytest.raises(InvalidArgument, match="is of sdxl and works on latents of kl-sdxl"):
-        other.check(LatentCodec(load_autoencoder(model), CPU))
+        other.check(LatentCodec(load_autoencoder(toy_model), CPU))
     unknown = replace(unet, detected=replace(unet.detected, family="other"))
     unknown.check(xl)  # nothing is known of it: its user's business

@@ -45,17 +45,18 @@ def test_tiles_are_analysed_as_the_whole(native: NativeCodec, picture: Picture) 
 
 @pytest.mark.parametrize("tile_size", [64, 96])
 def test_small_tiles_cost_bytes_but_no_quality(
-    native: NativeCodec, picture: Picture, tile_size: int, monkeypatch: pytest.MonkeyPatch
+    native: NativeCodec, tile_size: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    picture = from_array(photograph("coffee", 400, 300, left=0))
     for level in (3200, 1000):
         one = PictureEncoder(native, picture).encode(level)
         file = retiled(native, picture, tile_size, level, monkeypatch)
         assert file.header.tile_size == tile_size
-        assert len(file.tiles) == math.ceil(210 / tile_size) * math.ceil(150 / tile_size)
+        assert len(file.tiles) == math.ceil(400 / tile_size) * math.ceil(300 / tile_size)
         tiled, _ = decode_file(native, file, DEFAULT_LIMITS, None)
         whole = decoded(native, one.data)
         difference = psnr(picture.pixels, tiled.pixels) - psnr(picture.pixels, whole.pixels)
-        assert abs(difference) <= 0.2
+        assert abs(difference) <= 0.15
 
 
 def test_there_are_no_seams(native: NativeCodec, picture: Picture, monkeypatch: pytest.MonkeyPatch) -> None:

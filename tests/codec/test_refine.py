@@ -17,9 +17,9 @@ from latentcodec.codec.api import Codec
 from latentcodec.codec.arguments import MAX_EFFORT, REFINED_FROM
 from latentcodec.codec.latent import LatentCodec
 from latentcodec.codec.latent_file import LatentEncoder
+from latentcodec.codec.planes import Box
 from latentcodec.codec.refine import STEPS, _kept_bytes, refine, split
 from latentcodec.codec.steps import choose_steps
-from latentcodec.codec.vae_tiles import Box
 from latentcodec.image import from_array
 from latentcodec.weights.detected import AUTOENCODER, Detected
 from latentcodec.weights.load import Identity, LoadedAutoencoder

@@ -14,7 +14,8 @@ from torch.nn import functional as F
 from latentcodec.codec import vae_tiles
 from latentcodec.codec.latent import LatentCodec
 from latentcodec.codec.models import open_codec
-from latentcodec.codec.vae_tiles import CORE, HALO, RAMP, WHOLE, Box, Floats, blended
+from latentcodec.codec.planes import Box
+from latentcodec.codec.vae_tiles import CORE, HALO, RAMP, WHOLE, Floats, blended
 from latentcodec.nn.autoencoder import AutoencoderConfig, AutoencoderKL
 from latentcodec.weights.detected import AUTOENCODER, Detected
 from latentcodec.weights.load import Identity, LoadedAutoencoder

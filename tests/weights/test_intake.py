@@ -15,23 +15,11 @@ from latentcodec.nn.autoencoder import AutoencoderKL
 from latentcodec.nn.tiny_autoencoder import TAEF2, TAESD, TinyAutoencoder, TinyAutoencoderConfig
 from latentcodec.weights import key_tables
 from latentcodec.weights.detected import describe
-from latentcodec.weights.families import AUTOENCODERS
 from latentcodec.weights.intake import add
 from latentcodec.weights.load import load_autoencoder, load_text_encoder, load_unet
 from latentcodec.weights.store import models_folder, remove, stored, verify
-from tests.toy_diffusion import VAE, know_toys, save_model
+from tests.toy_diffusion import VAE
 from tests.weights.checkpoints import in_layout, random_network
-
-
-@pytest.fixture(autouse=True)
-def toys(monkeypatch: pytest.MonkeyPatch) -> None:
-    know_toys(monkeypatch)
-    monkeypatch.setitem(AUTOENCODERS, "kl-sdxl", VAE)
-
-
-@pytest.fixture
-def model(tmp_path: Path) -> Path:
-    return save_model(tmp_path / "toy-sd")
 
 
 @pytest.fixture
@@ -61,16 +49,16 @@ def tiny(folder: Path, config: TinyAutoencoderConfig) -> Path:
     return folder
 
 
-def test_an_autoencoder_in_a_models_place(model: Path, vae: Path) -> None:
-    own, other = load_autoencoder(model).identity, load_autoencoder(vae).identity
-    added = add(model, "sd-mse", autoencoder=vae)
+def test_an_autoencoder_in_a_models_place(toy_model: Path, vae: Path) -> None:
+    own, other = load_autoencoder(toy_model).identity, load_autoencoder(vae).identity
+    added = add(toy_model, "sd-mse", autoencoder=vae)
     names = [each.path for each in added.files]
     assert "autoencoder/vae-ft-mse.ckpt" in names
     assert "unet/diffusion_pytorch_model.safetensors" in names
     assert not [name for name in names if name.startswith("vae/")]  # its own is not needed
     assert added.fingerprint == other.fingerprint != own.fingerprint
     assert verify(added) == []
-    shutil.rmtree(model)
+    shutil.rmtree(toy_model)
     vae.unlink()
     loaded = load_autoencoder("sd-mse")
     assert (loaded.identity.name, loaded.identity.kind) == ("sd-mse", "kl-sd")
@@ -82,9 +70,9 @@ def test_an_autoencoder_in_a_models_place(model: Path, vae: Path) -> None:
     assert (again.fingerprint, again.files) == (added.fingerprint, added.files)
 
 
-def test_of_models_in_the_store_the_files_are_shared(model: Path, vae: Path, tmp_path: Path) -> None:
+def test_of_models_in_the_store_the_files_are_shared(toy_model: Path, vae: Path, tmp_path: Path) -> None:
     """One file with two networks, and an autoencoder, both in the store already."""
-    single = whole_file(model, tmp_path / "toy.safetensors")
+    single = whole_file(toy_model, tmp_path / "toy.safetensors")
     first, second = add(single, "sd"), add(vae, "ft-mse")
     added = add("sd", "sd-mse", autoencoder="ft-mse")
     assert added.fingerprints == first.fingerprints | {"autoencoder": second.fingerprint}
@@ -101,23 +89,23 @@ def test_of_models_in_the_store_the_files_are_shared(model: Path, vae: Path, tmp
         load_autoencoder("sd-mse")
 
 
-def test_links(model: Path, vae: Path) -> None:
-    added = add(model, "sd-mse", linked=True, autoencoder=vae)
-    assert (added.path, added.autoencoder) == (model.resolve(), vae.resolve())
+def test_links(toy_model: Path, vae: Path) -> None:
+    added = add(toy_model, "sd-mse", linked=True, autoencoder=vae)
+    assert (added.path, added.autoencoder) == (toy_model.resolve(), vae.resolve())
     assert verify(added) == []
     assert not (models_folder() / "sd-mse" / "files").exists()
     assert load_autoencoder("sd-mse").identity.fingerprint == load_autoencoder(vae).identity.fingerprint
     vae.unlink()
     assert verify(stored("sd-mse")) == [f"{vae.resolve()}: missing"]
-    with pytest.raises(UnknownModel, match=rf"sd-mse: is linked to {model}, where 1 gone: {vae};"):
+    with pytest.raises(UnknownModel, match=rf"sd-mse: is linked to {toy_model}, where 1 gone: {vae};"):
         load_unet("sd-mse")
-    add(model, "sd")
+    add(toy_model, "sd")
     with pytest.raises(InvalidArgument, match="sd: the store has its files"):
         add("sd", "x", linked=True)
 
 
-def test_tiny_ones_of_the_same_latents(model: Path, tmp_path: Path) -> None:
-    added = add(model, "small", autoencoder=tiny(tmp_path / "pair", TAESD))
+def test_tiny_ones_of_the_same_latents(toy_model: Path, tmp_path: Path) -> None:
+    added = add(toy_model, "small", autoencoder=tiny(tmp_path / "pair", TAESD))
     assert [each.path for each in added.files][:2] == [
         "autoencoder/tiny_decoder.pth",
         "autoencoder/tiny_encoder.pth",
@@ -126,44 +114,44 @@ def test_tiny_ones_of_the_same_latents(model: Path, tmp_path: Path) -> None:
     with pytest.raises(
         InvalidWeights, match=r"32 latent channels, .* taef2 by its shapes; .*sd1 needs kl-sd"
     ):
-        add(model, "bad", autoencoder=tiny(tmp_path / "flux", TAEF2))
+        add(toy_model, "bad", autoencoder=tiny(tmp_path / "flux", TAEF2))
 
 
-def test_what_does_not_fit_is_refused(model: Path, vae: Path, home: Path, tmp_path: Path) -> None:
+def test_what_does_not_fit_is_refused(toy_model: Path, vae: Path, home: Path, tmp_path: Path) -> None:
     """By shapes, by what it is called or says of its scale, and by what else is in it."""
     xl = shutil.copy(vae, tmp_path / "sdxl_vae.ckpt")
     with pytest.raises(InvalidWeights, match=r"sdxl_vae\.ckpt: .* kl-sdxl by the name; .* needs kl-sd"):
-        add(model, "bad", autoencoder=xl)
+        add(toy_model, "bad", autoencoder=xl)
     scaled = tmp_path / "scaled"
     scaled.mkdir()
-    shutil.copy(model / "vae" / "diffusion_pytorch_model.safetensors", scaled)
+    shutil.copy(toy_model / "vae" / "diffusion_pytorch_model.safetensors", scaled)
     (scaled / "config.json").write_text('{"scaling_factor": 0.5}')
     with pytest.raises(InvalidWeights, match=r"has the scale 0\.5"):
-        add(model, "bad", autoencoder=scaled)
+        add(toy_model, "bad", autoencoder=scaled)
     with pytest.raises(InvalidWeights, match=r"toy-sd: holds unet, .*, where an autoencoder alone is wanted"):
-        add(model, "bad", autoencoder=model)
+        add(toy_model, "bad", autoencoder=toy_model)
     with pytest.raises(InvalidWeights, match=r"vae-ft-mse\.ckpt: holds autoencoder, and no UNet"):
         add(vae, "bad", autoencoder=vae)
     with pytest.raises(UnknownModel, match="nothing"):
-        add(model, "bad", autoencoder="nothing")
+        add(toy_model, "bad", autoencoder="nothing")
     assert not home.exists()
 
 
-def test_a_name_that_is_taken_is_told_before_anything_is_read(model: Path) -> None:
-    add(model, "sd")
+def test_a_name_that_is_taken_is_told_before_anything_is_read(toy_model: Path) -> None:
+    add(toy_model, "sd")
     with pytest.raises(InvalidArgument, match="the store has such a model"):
         add("/no/such/path", "sd")
 
 
-def test_numbers_of_every_network_are_looked_at(model: Path, home: Path) -> None:
+def test_numbers_of_every_network_are_looked_at(toy_model: Path, home: Path) -> None:
     for part, name in (("unet", "conv_in.bias"), ("text_encoder", "text_model.final_layer_norm.bias")):
-        path = next((model / part).glob("*.safetensors"))
+        path = next((toy_model / part).glob("*.safetensors"))
         before = path.read_bytes()
         state = load(before)
         state[name][0] = float("nan")
         save_file(state, path)
         with pytest.raises(InvalidWeights, match=rf"{path}: {name}: 1 of its"):
-            add(model, "bad")
+            add(toy_model, "bad")
         path.write_bytes(before)
     assert not home.exists()
-    assert set(add(model, "good").fingerprints) == {"autoencoder", "unet"}
+    assert set(add(toy_model, "good").fingerprints) == {"autoencoder", "unet"}

@@ -199,6 +199,22 @@ def test_a_flipped_bit_in_a_pytorch_file(pair: Path, home: Path) -> None:
     assert not home.exists()
 
 
+@pytest.mark.parametrize("flag", [0x01, 0x20, 0x40])
+def test_a_pytorch_file_that_says_it_is_encrypted_or_patched(pair: Path, home: Path, flag: int) -> None:
+    """zipfile has exceptions of its own for these."""
+    path = pair / "mine_decoder.pth"
+    data = bytearray(path.read_bytes())
+    for signature, place in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
+        start = data.find(signature)
+        while start >= 0:
+            data[start + place] |= flag
+            start = data.find(signature, start + 4)
+    path.write_bytes(data)
+    with pytest.raises(InvalidWeights, match=r"mine_decoder.pth: \S+ is encrypted or patched"):
+        add(pair, "bad")
+    assert not home.exists()
+
+
 def test_a_full_disk(pair: Path, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Told before copying where it can be known, and cleaned up where it happens on the way."""
     add(pair, "good")
