@@ -35,7 +35,7 @@ ORDER: tuple[tuple[str, ...], ...] = (
     ("training",),
     ("integrations",),
     ("studio",),
-    ("cli",),
+    ("cli", "__main__"),
 )
 RANK = {name: rank for rank, names in enumerate(ORDER) for name in names}
 # The package itself offers the codec's API lazily: whoever imports one of these names imports the codec.

@@ -63,6 +63,3 @@ def main() -> None:
 
 for _command in (compress, decompress, info, models, train):
     main.add_command(_command)
-
-if __name__ == "__main__":
-    main(prog_name="latentcodec")

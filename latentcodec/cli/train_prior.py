@@ -6,6 +6,7 @@ MODEL, PICTURES ─► latents of crops, coded ─► fit ─► FILE ─► com
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -13,7 +14,13 @@ from latentcodec.cli.console import say
 from latentcodec.cli.options import Number, device_option, exclusive
 from latentcodec.cli.training_progress import TrainingProgress, prior_line
 
+if TYPE_CHECKING:
+    from latentcodec.codec.latent import LatentCodec
+    from latentcodec.training.prior_data import Examples
+    from latentcodec.training.prior_model import TrainablePrior
+
 _MINUTES = 15.0
+_CHECKED = 24  # crops of the pictures held out
 
 
 @click.command(short_help="Fit an entropy model to an autoencoder's latents.")
@@ -62,7 +69,8 @@ def prior(
     latentcodec train prior taef2 pictures/ --out taef2-prior.safetensors
     latentcodec compress --model taef2 --prior taef2-prior.safetensors photo.png photo.lci
 
-    5 % of the pictures, chosen by their names, are held out. Ctrl-C ends it early; what is there is written.
+    5 % of the pictures, chosen by their names, are held out; the prior is tried on crops of them, and what it
+    saves there is told. Ctrl-C ends it early; what is there is written.
     Whoever decodes a file that was made with a prior needs the prior.
     """
     exclusive(minutes=minutes, steps=steps)
@@ -88,7 +96,7 @@ def prior(
         if not quiet:
             say(f"{codec.identity.name}: encoding up to {crops} crops of {len(usable)} pictures")
         share = None if seconds is None else seconds / 2
-        data = gather_examples(codec, usable, seed, crops, share, lambda: bool(noted))
+        data = gather_examples(codec, usable, seed, crops, share, lambda: bool(noted), progress.show)
         if not quiet:
             say(f"{codec.identity.name}: fitting to {len(data.quality)} samples, {QUALITIES} of each crop")
         fitted, taken = fit_prior(
@@ -100,7 +108,12 @@ def prior(
             stopped=lambda: bool(noted),
             progress=progress.show,
         )
-    card = {"pictures": describe_pictures(pictures, paths), "samples": len(data.quality), "steps": taken}
+        card = {"pictures": describe_pictures(pictures, paths), "samples": len(data.quality), "steps": taken}
+        unseen = [path for path in paths if is_held_out(path)]
+        if unseen and not noted:
+            card["held_out"] = _check(codec, fitted, data, unseen, seed, quiet)
+        elif not quiet:
+            say(f"{codec.identity.name}: not tried on pictures held out")
     weights = prior_weights(codec, fitted, data, card)
     path = out or stored_path(weights.hash)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -111,3 +124,26 @@ def prior(
     )
     if noted:
         raise click.exceptions.Exit(128 + noted[0])
+
+
+def _check(
+    codec: LatentCodec, fitted: TrainablePrior, data: Examples, unseen: list[Path], seed: int, quiet: bool
+) -> dict[str, float] | None:
+    """What the prior takes on crops of pictures that it was not fitted to, told, for its card."""
+    from latentcodec.errors import TrainingError
+    from latentcodec.training.prior import compare
+    from latentcodec.training.prior_data import QUALITIES, gather_examples
+
+    name = codec.identity.name
+    try:
+        held = gather_examples(codec, unseen, seed, _CHECKED, centres=data.centres)
+    except TrainingError as error:  # too small: no reason to lose the prior
+        say(f"{name}: not tried on pictures held out: {error}")
+        return None
+    own, adaptive = compare(fitted, held)
+    percent = 100 * (own / adaptive - 1)
+    if percent >= 0 or not quiet:
+        change = f"{abs(percent):.1f} % {'less' if percent < 0 else 'more'} than without it"
+        advice = "" if percent < 0 else "; fit it to more pictures (--crops, --minutes), or leave it out"
+        say(f"{name}: on pictures held out {own:.4f} bits a latent, {change}{advice}")
+    return {"crops": len(held.quality) // QUALITIES, "bits": own, "adaptive": adaptive}

@@ -38,8 +38,10 @@ def duration(seconds: float) -> str:
 
 
 def prior_line(row: dict[str, Any]) -> str:
-    """One row of fit_prior's progress as a line."""
+    """One row of gather_examples' or fit_prior's progress as a line."""
     remaining = row["remaining"]
+    if "crops" in row:
+        return f"{row['crops']} of {row['count']} crops {row['what']}, {duration(remaining)} left"
     left = "no end set" if remaining is None else f"{duration(remaining)} left"
     gone = f"{row['rate']:.2f} steps/s, {duration(row['seconds'])} gone"
     return f"step {row['step']}, {gone}, {left}, {row['bits']:.4f} bits a latent"

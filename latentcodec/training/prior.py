@@ -87,6 +87,15 @@ def fit_prior(
     return average.cpu(), step
 
 
+@torch.no_grad()
+def compare(model: TrainablePrior, data: Examples) -> tuple[float, float]:
+    """Bits a latent that the prior takes, and that the adaptive coder takes, over all samples' positions."""
+    start, every = start_model(data, 0), range(len(data.quality))
+    batches = [data.take([sample], share=1) for sample in every]
+    own, adaptive = (sum(float(each(batch)) for batch in batches) / len(batches) for each in (model, start))
+    return own, adaptive
+
+
 def _factor(step: int, done: float) -> float:
     """What the learning rate is multiplied with; done: the share of the whole that is over."""
     late = max(0.0, done - (1 - _COOL_DOWN)) / _COOL_DOWN

@@ -36,6 +36,7 @@ from latentcodec.training.data import random_crop, unreadable
 
 CROP = 32  # side of a crop in latent positions
 QUALITIES = 4  # of each crop
+TELL_EVERY = 20  # crops
 # Positions of each kind that are kept of a crop, in the proportions of the coding order; multiples of SHARE.
 SHARE = 4  # a batch has one in so many of them
 KEPT = {Kind.FIRST: 4, Kind.CENTRE: 84, Kind.ROW: 84, Kind.COLUMN: 84}
@@ -180,11 +181,15 @@ def gather_examples(
     count: int,
     seconds: float | None = None,
     stopped: Callable[[], object] = lambda: False,
+    progress: Callable[[dict[str, Any]], None] | None = None,
+    centres: Ints | None = None,
 ) -> Examples:
     """Examples of `count` random crops of pictures; of fewer, but at least 8, where `seconds` run out.
 
-    Ends early when stopped() is true, too. Pictures smaller than a crop are passed over. Raises TrainingError
-    naming a file that is no picture, or where none is large enough.
+    Ends early when stopped() is true, too. Pictures smaller than a crop are passed over. progress gets what
+    is done to crops, to how many, of how many, the seconds so far and those that remain; centres are those of
+    other examples, or the latents' own means. Raises TrainingError naming a file that is no picture, or where
+    none is large enough.
     """
     rng = np.random.default_rng(seed)
     latents: list[Floats] = []
@@ -195,6 +200,7 @@ def gather_examples(
         if len(latents) >= 8 and seconds is not None and time.monotonic() - begun > seconds / 4:
             break
         latents.append(codec.analyse(next(crops)))
+        _tell(progress, "encoded", len(latents), count, begun)
     if not latents:
         raise TrainingError("stopped before there were any latents to fit a prior to")
     return examples_of(
@@ -202,6 +208,8 @@ def gather_examples(
         latents,
         rng,
         lambda: bool(stopped()) or (seconds is not None and time.monotonic() - begun > seconds),
+        progress,
+        centres,
     )
 
 
@@ -210,10 +218,14 @@ def examples_of(
     latents: list[Floats],
     rng: np.random.Generator,
     stopped: Callable[[], bool] = lambda: False,
+    progress: Callable[[dict[str, Any]], None] | None = None,
+    centres: Ints | None = None,
 ) -> Examples:
     """Examples of the latents of crops, each at QUALITIES quality levels."""
-    means = np.mean([crop.mean((1, 2)) for crop in latents], 0)
-    examples = Examples(np.rint(means * (1 << CENTRE_BITS)).astype(np.int64))
+    if centres is None:
+        means = np.mean([crop.mean((1, 2)) for crop in latents], 0)
+        centres = np.rint(means * (1 << CENTRE_BITS)).astype(np.int64)
+    examples, begun = Examples(centres), time.monotonic()
     for number, crop in enumerate(latents):
         if number and stopped():
             break
@@ -221,7 +233,17 @@ def examples_of(
         for part in range(QUALITIES):
             quality = int((part + rng.random()) / QUALITIES * MAX_LEVEL)
             examples.add(crop, shows, quality, codec.tables, rng)
+        _tell(progress, "coded", number + 1, len(latents), begun)
     return examples
+
+
+def _tell(
+    progress: Callable[[dict[str, Any]], None] | None, what: str, done: int, count: int, begun: float
+) -> None:
+    if progress and (done % TELL_EVERY == 0 or done == count):
+        seconds = time.monotonic() - begun
+        row = {"crops": done, "what": what, "count": count, "seconds": seconds}
+        progress(row | {"remaining": seconds * (count - done) / done})
 
 
 def _crops(paths: list[Path], side: int, rng: np.random.Generator) -> Iterator[npt.NDArray[np.uint8]]:

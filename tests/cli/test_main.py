@@ -18,7 +18,7 @@ from latentcodec.cli import main as module
 from tests.cli.conftest import Call
 
 ROOT = Path(__file__).resolve().parents[2]
-PROGRAM = [sys.executable, "-m", "latentcodec.cli.main"]
+PROGRAM = [sys.executable, "-m", "latentcodec"]
 QUICK = 0.5  # seconds of CPU
 
 

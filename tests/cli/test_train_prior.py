@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import signal
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from latentcodec.cli import train_prior
 from latentcodec.cli.training_progress import prior_line
 from latentcodec.codec.prior_file import read_prior, stored_path
+from latentcodec.training.data import is_held_out
 from latentcodec.training.prior_data import Examples
 from tests.cli.conftest import Call
 from tests.conftest import photograph
@@ -43,8 +46,13 @@ def test_there_and_back(call: Call, model: Path, pictures: Path, picture: Path, 
     done = call(*few(model, pictures, "--out", out))
     assert done.code == 0
     hashed = read_prior(out).hash.hex()
-    told = ["toy: encoding up to 2 crops of 3 pictures", "toy: fitting to 8 samples, 4 of each crop"]
-    assert done.err.splitlines() == told
+    assert done.err.splitlines() == [
+        "toy: encoding up to 2 crops of 3 pictures",
+        "2 of 2 crops encoded, 0:00:00 left",
+        "2 of 2 crops coded, 0:00:00 left",
+        "toy: fitting to 8 samples, 4 of each crop",
+        "toy: not tried on pictures held out",
+    ]
     assert re.fullmatch(rf"{out}: step 1, \d+ bytes, prior {hashed} of toy\n", done.out.decode())
     assert call("compress", "--model", model, "--prior", out, picture, packed).code == 0
     assert f"at 1/8, prior {hashed}" in " ".join(call("info", packed).out.decode().split())
@@ -63,6 +71,31 @@ def test_there_and_back(call: Call, model: Path, pictures: Path, picture: Path, 
     assert call("decompress", "--model", model, packed, tmp_path / "b.png").code == 0
     with Image.open(tmp_path / "b.png") as after:
         assert (np.asarray(after) == one).all()
+
+
+def test_it_is_tried_on_pictures_held_out(
+    call: Call, model: Path, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = (f"{number}.png" for number in range(1000))
+    unseen = tmp_path / "album" / next(name for name in names if is_held_out(Path(name)))
+    shutil.copytree(pictures, tmp_path / "album")
+    shutil.copy(pictures / "coffee.png", unseen)
+    monkeypatch.setattr(train_prior, "_CHECKED", 2)
+    out = tmp_path / "p.safetensors"
+    done = call(*few(model, tmp_path / "album", "--out", out))
+    told = r"toy: on pictures held out (0\.\d{4}) bits a latent, \d+\.\d % (less|more) than without it"
+    found = re.match(told, done.err.splitlines()[-1])
+    assert found
+    held = read_prior(out).card["held_out"]
+    assert held["crops"] == 2
+    assert f"{held['bits']:.4f}" == found[1]
+    assert held["adaptive"] == pytest.approx(held["bits"], rel=0.02)  # after one step
+    # Held-out pictures that are too small are no reason to lose the prior.
+    shutil.copy(pictures / "small.png", unseen)
+    done = call(*few(model, tmp_path / "album", "--out", out))
+    assert done.code == 0
+    assert "not tried on pictures held out: no picture of 1 has both sides" in done.err
+    assert read_prior(out).card["held_out"] is None
 
 
 def test_ctrl_c_writes_what_is_there(
@@ -113,3 +146,5 @@ def test_the_progress_line() -> None:
     row = {"step": 40, "rate": 1.5, "seconds": 65.4, "remaining": 20.0, "bits": 0.51234}
     assert prior_line(row) == "step 40, 1.50 steps/s, 0:01:05 gone, 0:00:20 left, 0.5123 bits a latent"
     assert "no end set" in prior_line(row | {"remaining": None})
+    row = {"crops": 40, "what": "coded", "count": 400, "seconds": 61.2, "remaining": 551.0}
+    assert prior_line(row) == "40 of 400 crops coded, 0:09:11 left"

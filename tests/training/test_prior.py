@@ -17,7 +17,7 @@ from latentcodec.codec.prior import LatentPrior
 from latentcodec.codec.steps import choose_steps, sensitivities
 from latentcodec.errors import TrainingError
 from latentcodec.training import prior_data
-from latentcodec.training.prior import BATCH, PASSES, fit_prior, start_model
+from latentcodec.training.prior import BATCH, PASSES, compare, fit_prior, start_model
 from latentcodec.training.prior_data import CROP, KEPT, QUALITIES, SHARE, Examples, gather_examples
 from latentcodec.training.prior_export import prior_weights
 from tests.conftest import photograph
@@ -94,6 +94,15 @@ def test_streams_are_as_long_as_training_reckons(
     plain = replace(choose_steps(level, shows, latents.mean((1, 2))), offsets=(0,) * 4)
     coded = prior.encode_tile(scalar.scale(plain, latents), plain, level)
     assert 8 * len(coded.stream) == pytest.approx(bits, rel=0.03)
+
+
+def test_it_is_compared_with_the_adaptive_coder(data: Examples) -> None:
+    own, adaptive = compare(start_model(data, 1), data)
+    assert own == adaptive
+    whole = sum(data.adaptive) / len(data.adaptive)  # the figure of all positions, of which samples have some
+    assert adaptive == pytest.approx(whole, rel=0.25)
+    fitted, _ = fit_prior(data, steps=60)
+    assert compare(fitted, data)[0] < 0.99 * adaptive
 
 
 def test_gathering(codec: LatentCodec, tmp_path: Path) -> None:

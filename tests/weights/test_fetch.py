@@ -270,7 +270,7 @@ def test_the_environment_is_honoured(hub: Hub, content: bytes, tmp_path: Path) -
     known = KNOWN["sd2-v"]  # neither its commit nor its hash is known
     hub.files[f"{known.repository}/{known.files[0].path}"] = content
     done = subprocess.run(
-        [sys.executable, "-m", "latentcodec.cli.main", "models", "fetch", "sd2-v"],
+        [sys.executable, "-m", "latentcodec", "models", "fetch", "sd2-v"],
         env=os.environ | {
             "PYTHONPATH": str(ROOT), "HF_ENDPOINT": hub.address, "HF_HOME": str(tmp_path / "hf"),
             "HF_HUB_DISABLE_XET": "1",
