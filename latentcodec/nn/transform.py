@@ -34,6 +34,10 @@ from latentcodec.nn.layers import (
 )
 
 PATCH = 8
+# A channel's step, against that of a uniform quantiser, stays in these bounds. Without them photographs close
+# the channels of high frequencies, and letters and thin lines have nothing left to be coded with.
+WIDEST_STEP = 2.0  # of the analysis
+NARROWEST_STEP = 0.5  # of the synthesis
 LAPPING_UNIT = (
     0.2  # kernel values per unit of the trained parameters, so that the optimiser's steps suit them
 )
@@ -184,3 +188,11 @@ def initial_log_gain(channels: int) -> Tensor:
     levels = torch.arange(KNOTS, dtype=torch.float32) * LEVELS_PER_KNOT
     step = (26 / lambda_of_level(levels)).sqrt() / 255
     return (-step.log())[:, None].repeat(1, channels)
+
+
+@torch.no_grad()
+def bound_gains(analysis: Analysis, synthesis: Synthesis) -> None:
+    """Put the gains, as a step of training left them, back within WIDEST_STEP and NARROWEST_STEP."""
+    uniform = initial_log_gain(analysis.log_gain.shape[1]).to(analysis.log_gain.device)
+    analysis.log_gain.clamp_(min=uniform - math.log(WIDEST_STEP))
+    synthesis.log_gain.clamp_(max=uniform - math.log(NARROWEST_STEP))

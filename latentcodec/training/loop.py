@@ -30,6 +30,7 @@ from latentcodec.atomic import write_atomically
 from latentcodec.errors import TrainingError
 from latentcodec.nn.layers import MAX_LEVEL
 from latentcodec.nn.native import NativeConfig, NativeModel
+from latentcodec.nn.transform import bound_gains
 from latentcodec.training.card import describe_hardware, describe_pictures
 from latentcodec.training.data import Pixels, batch, find_pictures, is_held_out, load_pictures
 from latentcodec.training.losses import rate_distortion_loss
@@ -61,8 +62,9 @@ class TrainingConfig:
     crop: int = 128
     learning_rate: float = 5e-4
     warm_up: int = 200
-    structure: float = 0.35
-    drawn: float = 0.06
+    structure: float = 0.45
+    """The share of MS-SSIM in the distortion."""
+    drawn: float = 0.1
     """The share of crops that are drawn (training.drawn), not cut from pictures."""
     average: float = 0.999
     clip: float = 200.0
@@ -245,6 +247,7 @@ class Run:
         loss.backward()  # type: ignore[no-untyped-call]
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), config.clip)
         self.optimiser.step(config.learning_rate * self.schedule.factor(self.step))
+        bound_gains(self.model.analysis, self.model.synthesis)
         self.step += 1
         decay = min(config.average, (1 + self.step) / (10 + self.step))
         own = self.model.state_dict()

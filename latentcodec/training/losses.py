@@ -1,4 +1,4 @@
-"""The training loss: (bits per pixel + lambda * D) / sqrt(lambda), D half MSE and half MS-SSIM.
+"""The training loss: (bits per pixel + lambda * D) / sqrt(lambda), D a mix of MSE and MS-SSIM.
 
 D lives on the scale of the mean squared error of 8-bit values. The division by sqrt(lambda) makes the
 gradients of all qualities alike in size, so that one batch can hold all of them.

@@ -272,7 +272,7 @@ def small_file(native: NativeCodec, monkeypatch: pytest.MonkeyPatch) -> File:
 def test_mutated_files_only_raise_errors_of_the_tree(
     codec: Codec, native: NativeCodec, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Bytes of every chunk changed, cut, grown, repeated and swapped, checksums made right again."""
+    """Bytes of every chunk changed, cut, grown, repeated, left out, swapped; checksums made right again."""
     chunks = read_chunks(pack(small_file(native, monkeypatch)))
     random = np.random.default_rng(2024)
     outcomes: set[str] = set()
@@ -281,7 +281,7 @@ def test_mutated_files_only_raise_errors_of_the_tree(
         for _ in range(int(random.integers(1, 3))):
             at = int(random.integers(len(changed)))
             payload = bytearray(changed[at].payload)
-            match int(random.integers(6)):
+            match int(random.integers(7)):
                 case 0 | 1 if payload:
                     payload[random.integers(len(payload))] ^= 1 << int(random.integers(8))
                 case 2:
@@ -293,6 +293,9 @@ def test_mutated_files_only_raise_errors_of_the_tree(
                     changed.insert(at, changed[int(random.integers(len(changed)))])
                 case 5:
                     payload = bytearray(random.bytes(int(random.integers(40))))
+                case 6:
+                    del changed[at]
+                    continue
             changed[at] = Chunk(changed[at].type, bytes(payload))
         data = write_chunks(changed)
         for partial_too in (False, True):

@@ -12,11 +12,14 @@ from torch.nn import functional as F
 
 from latentcodec.nn.layers import KNOTS, LEVELS_PER_KNOT, MAX_LEVEL, lambda_of_level
 from latentcodec.nn.transform import (
+    NARROWEST_STEP,
     PATCH,
+    WIDEST_STEP,
     Analysis,
     Synthesis,
     TransformConfig,
     block_transform,
+    bound_gains,
     initial_log_gain,
     linear_channels,
     zigzag,
@@ -98,6 +101,25 @@ def test_initial_gains_are_the_steps_of_high_rate_theory() -> None:
     lambdas = lambda_of_level(torch.arange(KNOTS) * float(LEVELS_PER_KNOT))
     steps = (-gains[:, 0]).exp() * 255
     assert torch.allclose(steps**2 * lambdas, torch.full((KNOTS,), 26.0), rtol=1e-4)
+
+
+def test_no_channel_is_closed() -> None:
+    """Gains that training moved too far come back to the bounds; all others stay as they are."""
+    config = TransformConfig(luma=4, chroma=2)
+    analysis, synthesis = Analysis(config), Synthesis(config)
+    uniform = initial_log_gain(config.latents)
+    with torch.no_grad():
+        for log_gain in (analysis.log_gain, synthesis.log_gain):
+            log_gain[:, 0] -= 5
+            log_gain[:, 1] += 5
+    bound_gains(analysis, synthesis)
+    for log_gain, expected in (
+        (analysis.log_gain, (1 / WIDEST_STEP, math.exp(5), 1.0)),
+        (synthesis.log_gain, (math.exp(-5), 1 / NARROWEST_STEP, 1.0)),
+    ):
+        ratio = (log_gain - uniform).exp().detach()
+        for channel, value in enumerate(expected):
+            assert torch.allclose(ratio[:, channel], torch.full((KNOTS,), value), rtol=1e-4)
 
 
 @pytest.fixture(scope="module")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import shutil
 import signal
@@ -18,6 +19,7 @@ import torch
 from PIL import Image
 
 from latentcodec.errors import TrainingError
+from latentcodec.nn.transform import WIDEST_STEP, initial_log_gain
 from latentcodec.training.data import is_held_out
 from latentcodec.training.loop import Run, TrainingConfig
 from latentcodec.training.losses import rate_distortion_loss
@@ -139,7 +141,7 @@ def test_a_run_that_is_stopped_in_its_cool_down_ends_as_if_it_had_not_been(
 
 
 def test_the_loss_falls_and_is_logged(tmp_path: Path, pictures: Path) -> None:
-    run = create(tmp_path / "run", pictures)
+    run = create(tmp_path / "run", pictures, drawn=0.0)
     seen: list[dict[str, Any]] = []
     run.train(steps=40, cooldown=0.25, progress=seen.append)
     rows = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
@@ -162,6 +164,15 @@ def test_the_average_follows_the_weights(tmp_path: Path, pictures: Path) -> None
         low, high = torch.minimum(start[name], own[name]), torch.maximum(start[name], own[name])
         inside = (run.average[name] >= low - 0.02) & (run.average[name] <= high + 0.02)
         assert inside.float().mean() > 0.8
+
+
+def test_no_step_closes_a_channel(tmp_path: Path, pictures: Path) -> None:
+    run = create(tmp_path / "run", pictures)
+    with torch.no_grad():
+        run.model.analysis.log_gain.sub_(5)
+    run.train_step()
+    lowest = initial_log_gain(run.model.analysis.log_gain.shape[1]) - math.log(WIDEST_STEP)
+    assert torch.equal(run.model.analysis.log_gain.detach(), lowest)
 
 
 def test_every_step_sees_all_qualities(
