@@ -127,6 +127,13 @@ def transforms(weights: NativeWeights) -> tuple[Analysis, Synthesis]:
     return weights.analysis(CPU), weights.synthesis(CPU)
 
 
+def test_the_shipped_weights_close_no_channel(transforms: tuple[Analysis, Synthesis]) -> None:
+    analysis, synthesis = transforms
+    uniform = initial_log_gain(len(analysis.log_gain[0]))
+    assert float((uniform - analysis.log_gain).max()) <= math.log(WIDEST_STEP) + 0.01
+    assert float((synthesis.log_gain - uniform).max()) <= -math.log(NARROWEST_STEP) + 0.01
+
+
 def shaken(module: Analysis | Synthesis) -> Analysis | Synthesis:
     """Weights of an untrained module that let every path show: no zeros, nothing tiny."""
     torch.manual_seed(5)
