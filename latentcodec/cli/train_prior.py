@@ -5,6 +5,8 @@ MODEL, PICTURES ─► latents of crops, coded ─► fit ─► FILE ─► com
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,7 +17,6 @@ from latentcodec.cli.options import Number, device_option, exclusive
 from latentcodec.cli.training_progress import TrainingProgress, prior_line
 
 if TYPE_CHECKING:
-    from latentcodec.codec.latent import LatentCodec
     from latentcodec.training.prior_data import Examples
     from latentcodec.training.prior_model import TrainablePrior
 
@@ -92,11 +93,15 @@ def prior(
     paths = find_pictures(pictures)
     seconds = None if steps else 60 * (minutes or _MINUTES)
     with noted_signals() as noted, TrainingProgress(quiet=quiet, describe=prior_line) as progress:
-        usable = [path for path in paths if not is_held_out(path)]
+        usable, unseen = ([p for p in paths if is_held_out(p) is held] for held in (False, True))
+
+        def stopped() -> bool:
+            return bool(noted)
+
         if not quiet:
             say(f"{codec.identity.name}: encoding up to {crops} crops of {len(usable)} pictures")
         share = None if seconds is None else seconds / 2
-        data = gather_examples(codec, usable, seed, crops, share, lambda: bool(noted), progress.show)
+        data = gather_examples(codec, usable, seed, crops, share, stopped, progress.show)
         if not quiet:
             say(f"{codec.identity.name}: fitting to {len(data.quality)} samples, {QUALITIES} of each crop")
         fitted, taken = fit_prior(
@@ -105,13 +110,16 @@ def prior(
             steps=steps,
             seconds=None if seconds is None else seconds / 2,
             device=codec.device,
-            stopped=lambda: bool(noted),
+            stopped=stopped,
             progress=progress.show,
         )
         card = {"pictures": describe_pictures(pictures, paths), "samples": len(data.quality), "steps": taken}
-        unseen = [path for path in paths if is_held_out(path)]
         if unseen and not noted:
-            card["held_out"] = _check(codec, fitted, data, unseen, seed, quiet)
+            share = None if seconds is None else seconds / 10
+            gather = partial(
+                gather_examples, codec, unseen, seed, _CHECKED, share, stopped, progress.show, data.centres
+            )
+            card["held_out"] = _check(codec.identity.name, fitted, gather, quiet)
         elif not quiet:
             say(f"{codec.identity.name}: not tried on pictures held out")
     weights = prior_weights(codec, fitted, data, card)
@@ -127,17 +135,16 @@ def prior(
 
 
 def _check(
-    codec: LatentCodec, fitted: TrainablePrior, data: Examples, unseen: list[Path], seed: int, quiet: bool
+    name: str, fitted: TrainablePrior, gather: Callable[[], Examples], quiet: bool
 ) -> dict[str, float] | None:
     """What the prior takes on crops of pictures that it was not fitted to, told, for its card."""
     from latentcodec.errors import TrainingError
     from latentcodec.training.prior import compare
-    from latentcodec.training.prior_data import QUALITIES, gather_examples
+    from latentcodec.training.prior_data import QUALITIES
 
-    name = codec.identity.name
     try:
-        held = gather_examples(codec, unseen, seed, _CHECKED, centres=data.centres)
-    except TrainingError as error:  # too small: no reason to lose the prior
+        held = gather()
+    except TrainingError as error:  # too small, or stopped: no reason to lose the prior
         say(f"{name}: not tried on pictures held out: {error}")
         return None
     own, adaptive = compare(fitted, held)

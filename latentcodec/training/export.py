@@ -18,7 +18,7 @@ from typing import Any, cast
 import numpy as np
 import torch
 from safetensors.torch import save
-from torch import Tensor
+from torch import Tensor, nn
 
 from latentcodec.atomic import write_atomically
 from latentcodec.nn.entropy_model import (
@@ -80,18 +80,21 @@ def _quantise(side: list[float], escape: float) -> list[int]:
     return [*half[:0:-1], *half, last]
 
 
+def layer_tensors(layers: nn.ModuleDict) -> dict[str, Tensor]:
+    """The integers of trainable layers, under their names in a file. Raises InvalidWeights past a bound."""
+    tensors: dict[str, Tensor] = {}
+    for name, layer in layers.items():
+        integers = cast(TrainableIntegerConv, layer).export()
+        integers.validate(name)
+        for part in ("weight", "bias", "shift"):
+            tensors[f"integer.{name}.{part}"] = getattr(integers, part)
+    return tensors
+
+
 @torch.no_grad()
 def integer_tensors(entropy: TrainableEntropyModel) -> dict[str, Tensor]:
     """Everything that determines the symbols, under its name in the weights file."""
-    tensors: dict[str, Tensor] = {}
-    for name, layer in entropy.layers.items():
-        integers = cast(TrainableIntegerConv, layer).export()
-        integers.validate(name)
-        tensors |= {
-            f"integer.{name}.weight": integers.weight,
-            f"integer.{name}.bias": integers.bias,
-            f"integer.{name}.shift": integers.shift,
-        }
+    tensors = layer_tensors(entropy.layers)
     limit = FRACTION * 4 * ROWS
     for name, parameter in (("row_offset", entropy.row_offset), ("hyper_row", entropy.hyper_row)):
         rounded = (parameter * (ROW_UNIT * FRACTION)).round().clamp(-limit, limit)

@@ -7,13 +7,13 @@ autoencoder ─► fingerprint ───────────────┘
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import Any
 
 import torch
 
 from latentcodec.codec.latent import LatentCodec
 from latentcodec.codec.prior_file import PriorWeights
-from latentcodec.nn.integer import TrainableIntegerConv
+from latentcodec.training.export import layer_tensors
 from latentcodec.training.prior_data import Examples
 from latentcodec.training.prior_model import TrainablePrior
 
@@ -23,13 +23,6 @@ def prior_weights(
 ) -> PriorWeights:
     """The weights of a prior. Raises InvalidWeights where a bound does not hold."""
     tensors = {f"integer.{name}": torch.from_numpy(array) for name, array in model.tables.arrays().items()}
-    for name, layer in model.layers.items():
-        integers = cast(TrainableIntegerConv, layer).export()
-        integers.validate(name)
-        tensors |= {
-            f"integer.{name}.weight": integers.weight,
-            f"integer.{name}.bias": integers.bias,
-            f"integer.{name}.shift": integers.shift,
-        }
+    tensors |= layer_tensors(model.layers)
     tensors["integer.centres"] = torch.from_numpy(data.centres.clip(-(2**31), 2**31 - 1)).to(torch.int32)
     return PriorWeights(codec.fingerprint, model.config, card, tensors)

@@ -77,7 +77,12 @@ def check_sums(path: Path) -> None:
             return
     _check_archive(path)
     with zipfile.ZipFile(path) as archive:
-        damaged = archive.testzip()
+        try:
+            damaged = archive.testzip()
+        except EOFError as error:
+            raise InvalidWeights(
+                f"{path}: damaged: an entry is longer than the file; get it again"
+            ) from error
     if damaged is not None:
         raise InvalidWeights(f"{path}: damaged: {damaged} in it has another CRC-32 than noted; get it again")
 

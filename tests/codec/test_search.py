@@ -38,11 +38,12 @@ def cost(picture: Picture, data: bytes, shown: Pixels, level: int) -> float:
 
 @pytest.mark.parametrize("level", [1200, LEVEL, 3400])
 def test_more_effort_costs_less(native: NativeCodec, level: int) -> None:
-    picture = from_array(photograph("coffee", 192, 128))
+    pictures = [from_array(photograph(name, 192, 128)) for name in ("coffee", "astronaut", "chelsea")]
     costs = []
     for effort in (1, 5, 7):
-        data = PictureEncoder(native, picture, effort=effort).encode(level).data
-        costs.append(cost(picture, data, decoded(native, data).pixels, level))
+        files = [PictureEncoder(native, each, effort=effort).encode(level).data for each in pictures]
+        shown = [decoded(native, data).pixels for data in files]
+        costs.append(sum(map(cost, pictures, files, shown, [level] * len(files))))
     assert costs[1] < costs[0]
     assert costs[2] < 0.985 * costs[0]
 
@@ -217,4 +218,4 @@ def test_estimates_in_bfloat16_are_close(native: NativeCodec) -> None:
         exact = slopes_of(native, pixels, tile.latents, (0, 0, 12, 12))
     assert (fast.error - exact.error).norm() < 0.02 * exact.error.norm()
     for ours, theirs in zip(fast.gradients, exact.gradients, strict=True):
-        assert (ours - theirs).norm() < 0.3 * theirs.norm()
+        assert (ours - theirs).norm() < 0.1 * theirs.norm()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+import struct
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -19,6 +20,7 @@ from latentcodec.nn.tiny_autoencoder import TAESD, TinyAutoencoder
 from latentcodec.weights import store
 from latentcodec.weights.intake import add
 from latentcodec.weights.load import load_autoencoder
+from latentcodec.weights.pickle_file import check_sums
 from latentcodec.weights.store import list_models, models_folder, remove, resolve, stored, verify
 from tests.weights.checkpoints import random_network
 
@@ -211,6 +213,30 @@ def test_a_pytorch_file_that_says_it_is_encrypted_or_patched(pair: Path, home: P
             start = data.find(signature, start + 4)
     path.write_bytes(data)
     with pytest.raises(InvalidWeights, match=r"mine_decoder.pth: \S+ is encrypted or patched"):
+        add(pair, "bad")
+    assert not home.exists()
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "message"),
+    [
+        (20, struct.pack("<II", 10**6, 10**6), "an entry is longer than the file"),
+        (42, struct.pack("<I", 10**6), "has another CRC-32"),
+        (6, struct.pack("<H", 99), "zip file version 9.9"),
+    ],
+)
+def test_a_pytorch_file_with_a_false_directory(
+    pair: Path, home: Path, place: int, value: bytes, message: str
+) -> None:
+    """Sizes and offsets of its last entry that lead out of the file, and a version that there is not."""
+    path = pair / "mine_decoder.pth"
+    data = bytearray(path.read_bytes())
+    start = data.rfind(b"PK\x01\x02") + place
+    data[start : start + len(value)] = value
+    path.write_bytes(data)
+    with pytest.raises(InvalidWeights, match=rf"mine_decoder.pth: .*{message}"):
+        check_sums(path)
+    with pytest.raises(InvalidWeights, match=r"mine_decoder.pth: "):
         add(pair, "bad")
     assert not home.exists()
 
