@@ -1,6 +1,7 @@
 """Where the native model fails: delta rates by kind of picture, and details enlarged, side by side.
 
     kinds ─► OUT/set/<kind>.<name>.png ─► run: native, WebP, AVIF ─► BD-rates of a kind's rows ─► failures.md
+                                                (where ours lost nothing: bytes at equal quality)
       └────► native at QUALITY, the others' largest file not above it ─► a detail of each ─► <kind>.webp
 
 With `docs`: the table between MARKS in docs/training.md is replaced, and the strips go to docs/pictures. The
@@ -12,7 +13,6 @@ from __future__ import annotations
 import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +23,7 @@ from rich.progress import track
 from benchmarks.at_size import HIGHEST, best_file, table_head
 from benchmarks.comparison import DETAIL, ZOOM, Box, Panel, busiest, contact_sheet
 from benchmarks.datasets import DataSet, Pixels
+from benchmarks.equal_quality import percent, turns_lossless
 from benchmarks.failure_kinds import Kind
 from benchmarks.metrics import Metric
 from benchmarks.peers import Peer
@@ -118,7 +119,8 @@ def strip(kind: Kind, peers: Sequence[Peer], rows: Sequence[Row] = ()) -> Image.
                 }
                 setting, data, _ = best_file(peer, picture, limit, _between(sizes, limit))
             decoded = peer.decode(data)
-            caption = f"{len(data):,} bytes, {psnr(picture, decoded):.1f} dB"
+            loss = "no loss" if np.array_equal(picture, decoded) else f"{psnr(picture, decoded):.1f} dB"
+            caption = f"{len(data):,} bytes, {loss}"
             title = f"{LABELS.get(peer.name, peer.name)}, quality {setting:.3g}"
             panels.append(Panel(title, caption, _detail(decoded, box, centre, kind.contrast)))
         shown.append(panels)
@@ -167,7 +169,10 @@ def _lossless(image: Image.Image) -> bytes:
 def _table(
     kinds: Mapping[str, Kind], rows: Sequence[Row], peers: Sequence[Peer], metrics: Mapping[str, Metric]
 ) -> str:
-    """BD-rates of ours in percent, a line a kind; those of mean curves over the kind's pictures."""
+    """BD-rates of ours in percent, a line a kind; those of mean curves over the kind's pictures.
+
+    Where ours keeps some pictures without loss: benchmarks.equal_quality.
+    """
     others = [peer.name for peer in peers if peer.name != OURS]
     labels = [
         f"{LABELS.get(other, other)}, {metric.label}" for other in others for metric in metrics.values()
@@ -175,12 +180,19 @@ def _table(
     lines = table_head("kind", "pictures", *labels)
     for name, kind in kinds.items():
         own = [row for row in rows if row.picture.startswith(f"{name}.")]
-        against = summarise(own, measured(own))["bd_rate"].get(OURS, {})
-        cells = [_figure(against.get(other, {}).get(metric, {})) for other in others for metric in metrics]
+        if turns_lossless(own, OURS):
+            cells = [_signed(percent(own, OURS, other, metric)) for other in others for metric in metrics]
+        else:
+            against = summarise(own, measured(own))["bd_rate"].get(OURS, {})
+            cells = [
+                _signed(against.get(other, {}).get(metric, {}).get("percent"))
+                for other in others
+                for metric in metrics
+            ]
         lines.append(f"| {' | '.join([kind.title, str(len(kind.pictures)), *cells])} |")
     lines += ["", *(f"- {LABELS.get(peer.name, peer.name)}: {peer.version}" for peer in peers)]
     return "\n".join(lines) + "\n"
 
 
-def _figure(entry: Mapping[str, Any]) -> str:
-    return f"{entry['percent']:+.1f}" if "percent" in entry else NONE
+def _signed(value: float | None) -> str:
+    return NONE if value is None else f"{value:+.1f}"

@@ -22,8 +22,9 @@ from latentcodec.chunks import (
 )
 from latentcodec.errors import LimitExceeded, MalformedFile
 
-__all__ = ["EXTERNAL_MODEL", "Box", "Header", "default_tile_size", "read_header"]
+__all__ = ["EXTERNAL_MODEL", "PIXELS", "Box", "Header", "default_tile_size", "read_header"]
 
+PIXELS = 2  # the model number of files whose tiles hold pixels, without loss
 EXTERNAL_MODEL = 64  # the model number of files whose autoencoder the V chunk names
 MAX_SIDE = 1 << 24  # pixels
 MIN_TILE_SIDE = 256  # pixels: every tile costs time, however small, so a few bytes must not claim many

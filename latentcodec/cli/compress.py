@@ -198,7 +198,9 @@ def _line(job: Job, data: bytes, limits: Limits, seconds: float | None) -> str:
     made = info(data, limits=limits)
     parts = [f"{made.width}x{made.height}", f"{made.bytes} bytes", f"{made.bpp:.3f} bpp"]
     if seconds is not None:
-        if made.has_quality:
+        if made.lossless:
+            parts.append("without loss")
+        elif made.has_quality:
             parts.append(f"quality {made.quality:g}")
         if made.goal is not None and made.goal.psnr is not None:
             parts.append(f"{made.goal.psnr:.2f} dB")

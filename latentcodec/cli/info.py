@@ -73,7 +73,7 @@ def _properties(name: str, each: Info) -> dict[str, str]:
         "file": name,
         "picture": f"{each.width}x{each.height}, {_CHANNELS.get(each.channels, '?')}, {each.depth} bits",
         "bytes": f"{each.bytes} ({each.bpp:.3f} bits per pixel), of them {each.structure_bytes} of structure",
-        "quality": f"{each.quality:g}" if each.has_quality else "none: the palette has one rate",
+        "quality": _quality(each),
         "model": _model(each),
         "tiles": f"{each.tiles} of {each.tile_size}x{each.tile_size}" if each.tile_size else "1",
         "metadata": ", ".join(label for label, there in metadata.items() if there) or "none",
@@ -87,7 +87,15 @@ def _properties(name: str, each: Info) -> dict[str, str]:
     return properties
 
 
+def _quality(each: Info) -> str:
+    if each.lossless:
+        return "none: without loss"
+    return f"{each.quality:g}" if each.has_quality else "none: the palette has one rate"
+
+
 def _model(each: Info) -> str:
+    if each.lossless:
+        return f"{each.model} (the pixels themselves: no networks)"
     needs = each.autoencoder
     if needs is None:
         return f"{each.model} (networks {each.networks_hash}, synthesis {each.synthesis_hash})"

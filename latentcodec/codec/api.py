@@ -50,12 +50,13 @@ from latentcodec.codec.latent import LatentCodec, file_chunk
 from latentcodec.codec.latent_file import LatentEncoder, LatentReader, check_quantiser
 from latentcodec.codec.models import codec_for, open_codec
 from latentcodec.codec.native import NativeCodec
+from latentcodec.codec.pixels import PixelReader
 from latentcodec.codec.prior import open_prior
 from latentcodec.codec.quality import level_of_quality
 from latentcodec.codec.targets import Attempt, meet_bpp, meet_psnr, meet_size
 from latentcodec.container import Goal, Limits
 from latentcodec.errors import InvalidArgument
-from latentcodec.header import EXTERNAL_MODEL
+from latentcodec.header import EXTERNAL_MODEL, PIXELS
 from latentcodec.image import Picture, to_pillow
 from latentcodec.nn.device import choose_device
 from latentcodec.picture_files import open_picture, save_picture
@@ -140,8 +141,10 @@ class Codec:
         image: a Pillow image of any mode, or uint8 (H, W), (H, W, 3) or (H, W, 4).
         quality: 0 to 100, continuous; 60 where nothing is asked for. Or one target: target_size in bytes or
         target_bpp in bits per pixel (the file is never over, and within 1 % under where neighbouring
-        qualities allow) or min_psnr in dB (the decoded picture is never under). strip leaves EXIF and XMP
-        out; those larger than Limits.max_metadata_bytes are left out with a DroppedDataWarning.
+        qualities allow) or min_psnr in dB (the decoded picture is never under). With the native model a
+        picture that takes no more bytes without any loss is kept so, at any quality and target.
+        strip leaves EXIF and XMP out; those larger than Limits.max_metadata_bytes are left out with a
+        DroppedDataWarning.
         effort: 1 to 9, how long the encoder looks for a better file. With autoencoders, 4 to 9 refine the
         latents through the decoder, each about twice as long as the one before. quantiser, of autoencoders:
         "scalar", or "palette" for comparison, which has one rate and neither refinement nor prior.
@@ -157,16 +160,19 @@ class Codec:
         def attempt(level: int, *, rough: bool = False) -> Attempt:
             return encoder.attempt(level, measure=min_psnr is not None, rough=rough)
 
+        if target_size is target_bpp is min_psnr is None:
+            data = encoder.encode(level_of_quality(asked.get("quality", DEFAULT_QUALITY))).data
+            exact = encoder.without_loss(len(data))
+            return data if exact is None or len(data) < exact.size else exact.encoded.data
         quick = partial(attempt, rough=True) if encoder.slow else None
+        exact = encoder.without_loss()
         if min_psnr is not None:
-            met = meet_psnr(attempt, asked["min_psnr"], quick)
+            met = meet_psnr(attempt, asked["min_psnr"], quick, exact)
             return encoder.finish(met, Goal("psnr", asked["min_psnr"], met.psnr))
         if target_bpp is not None:
-            met = meet_bpp(attempt, asked["target_bpp"], picture.width * picture.height, quick)
-        elif target_size is not None:
-            met = meet_size(attempt, math.floor(asked["target_size"]), quick)
+            met = meet_bpp(attempt, asked["target_bpp"], picture.width * picture.height, quick, exact)
         else:
-            return encoder.encode(level_of_quality(asked.get("quality", DEFAULT_QUALITY))).data
+            met = meet_size(attempt, math.floor(asked["target_size"]), quick, exact)
         return encoder.finish(met)
 
     def _encoder(self, picture: Picture, strip: bool, quantiser: str, effort: int) -> BaseEncoder:
@@ -231,6 +237,8 @@ class Codec:
             return decode_with(reader, file, self.limits, report)
         if strength:
             raise InvalidArgument("cleanup: the file is of the native model, which has none; leave it out")
+        if file.header.model_number == PIXELS:
+            return decode_with(PixelReader(file.header), file, self.limits, report)
         if file.header.model_number not in FILES:
             shipped_weights(file.header.model_number)  # raises, naming what is needed
         return decode_file(_native(file.header.model_number, self.device), file, self.limits, report)

@@ -14,7 +14,7 @@ from latentcodec.codec.autoencoder_chunk import NO_NETWORKS, AutoencoderChunk
 from latentcodec.codec.cleanup_chunk import AMOUNTS, CleanupChunk
 from latentcodec.codec.quality import quality_of_level
 from latentcodec.container import File, Goal, Limits, structure_bytes, unpack
-from latentcodec.header import EXTERNAL_MODEL, Header
+from latentcodec.header import EXTERNAL_MODEL, PIXELS, Header
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,8 @@ class CleanupInfo:
 class Info:
     """A file's properties. Sizes in bytes; `bpp` is the file's bits over its pixels.
 
-    has_quality: whether the quality had an effect. autoencoder: None for the native model.
+    has_quality: whether the quality had an effect. lossless: whether the file holds the pixels themselves.
+    autoencoder: None for the native model.
     cleanup: None where the file stores none.
     """
 
@@ -70,6 +71,7 @@ class Info:
     bpp: float
     quality: float
     has_quality: bool
+    lossless: bool
     model: int
     networks_hash: str
     synthesis_hash: str
@@ -100,6 +102,7 @@ def info(
         bpp=8 * len(data) / (header.width * header.height),
         quality=quality_of_level(header.quality_level),
         has_quality=has_quality(header),
+        lossless=header.model_number == PIXELS,
         model=header.model_number,
         networks_hash=header.networks_hash.hex(),
         synthesis_hash=header.synthesis_hash.hex(),
@@ -116,8 +119,8 @@ def info(
 
 
 def has_quality(header: Header) -> bool:
-    """Whether the quality had an effect on a file: the palette, which needs no networks, has one rate."""
-    return header.model_number != EXTERNAL_MODEL or header.networks_hash != NO_NETWORKS
+    """Whether the quality had an effect on a file: palettes and pixels, without networks, have one rate."""
+    return header.model_number not in (EXTERNAL_MODEL, PIXELS) or header.networks_hash != NO_NETWORKS
 
 
 def _autoencoder(file: File) -> AutoencoderInfo | None:

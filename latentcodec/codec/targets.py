@@ -41,13 +41,26 @@ class Attempt:
 Attempts = Callable[[int], Attempt]
 
 
-def meet_size(attempt: Attempts, target: int, rough: Attempts | None = None) -> Attempt:
-    """The largest file of at most `target` bytes. Raises TargetUnreachable naming the bound in bytes."""
+def meet_size(
+    attempt: Attempts, target: int, rough: Attempts | None = None, exact: Attempt | None = None
+) -> Attempt:
+    """The largest file of at most `target` bytes, or `exact`, which has no loss, if that is one.
+
+    Raises TargetUnreachable naming the bound in bytes.
+    """
+    if exact is not None and exact.size <= target:
+        return exact
     return _largest(attempt, target, f"target size {target} bytes", lambda size: f"{size} bytes", rough)
 
 
-def meet_bpp(attempt: Attempts, target: float, pixels: int, rough: Attempts | None = None) -> Attempt:
-    """The largest file of at most `target` bits per pixel. Raises TargetUnreachable naming the bound."""
+def meet_bpp(
+    attempt: Attempts,
+    target: float,
+    pixels: int,
+    rough: Attempts | None = None,
+    exact: Attempt | None = None,
+) -> Attempt:
+    """As meet_size, of at most `target` bits per pixel."""
 
     def told(size: int) -> str:
         # Four digits, rounded up: a bound that is asked for as it was told is met.
@@ -55,6 +68,8 @@ def meet_bpp(attempt: Attempts, target: float, pixels: int, rough: Attempts | No
         return f"{math.ceil(8 * size / pixels / step - 1e-12) * step:.4g} bpp"
 
     limit = math.floor(target * pixels / 8 + 1e-6)  # a product that should be whole may be a hair below
+    if exact is not None and exact.size <= limit:
+        return exact
     return _largest(attempt, limit, f"target {target:g} bpp", told, rough)
 
 
@@ -87,8 +102,23 @@ def _largest(
     return _narrow(attempt, low, high, excess, close)
 
 
-def meet_psnr(attempt: Attempts, target: float, rough: Attempts | None = None) -> Attempt:
-    """The smallest file of at least `target` dB. Raises TargetUnreachable naming the bound."""
+def meet_psnr(
+    attempt: Attempts, target: float, rough: Attempts | None = None, exact: Attempt | None = None
+) -> Attempt:
+    """The smallest file of at least `target` dB, which may be `exact`, without loss.
+
+    Raises TargetUnreachable naming the bound.
+    """
+    try:
+        met = _least(attempt, target, rough)
+    except TargetUnreachable:
+        if exact is None:
+            raise
+        return exact
+    return met if exact is None or met.size <= exact.size else exact
+
+
+def _least(attempt: Attempts, target: float, rough: Attempts | None) -> Attempt:
 
     def excess(tried: Attempt) -> float:
         return target - _psnr(tried)
@@ -96,7 +126,7 @@ def meet_psnr(attempt: Attempts, target: float, rough: Attempts | None = None) -
     attempt = cache(attempt)
     if rough is not None:
         try:
-            start = meet_psnr(rough, target).level
+            start = _least(rough, target, None).level
         except TargetUnreachable:
             start = None
         if start is not None and (ends := _around(attempt, start, excess, rising=False)):

@@ -6,7 +6,9 @@ import json
 from dataclasses import asdict
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from latentcodec.codec.api import Codec
 from latentcodec.codec.info import info
@@ -37,6 +39,19 @@ def test_table_of_one(call: Call, lci: Path) -> None:
     assert f"quality 60 model 1 (networks {made.networks_hash}, synthesis {made.synthesis_hash})" in text
     assert "tiles 1 metadata none" in text
     assert "asked for" not in text
+
+
+def test_a_picture_without_loss_says_so(call: Call, tmp_path: Path) -> None:
+    source, path, back = tmp_path / "bars.png", tmp_path / "bars.lci", tmp_path / "back.png"
+    bars = np.zeros((96, 160, 3), np.uint8)
+    bars[:, ::9] = (255, 120, 0)
+    Image.fromarray(bars).save(source)
+    assert ", without loss, " in call("compress", "-v", source, path).err
+    text = " ".join(call("info", path).out.decode().split())
+    assert "quality none: without loss model 2 (the pixels themselves: no networks)" in text
+    assert call("decompress", path, back).code == 0
+    with Image.open(back) as image:
+        assert np.array_equal(np.asarray(image), bars)
 
 
 def test_table_of_one_with_a_goal(call: Call, codec: Codec, tmp_path: Path) -> None:

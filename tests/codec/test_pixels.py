@@ -1,0 +1,248 @@
+"""Files that hold pixels: chosen where they are smaller, exact, whole or in tiles, and safe to read."""
+
+from __future__ import annotations
+
+import math
+import zlib
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from PIL import Image, ImageDraw, ImageFont, features
+
+from latentcodec.chunks import DEFAULT_LIMITS
+from latentcodec.codec.api import Codec
+from latentcodec.codec.decoder import decode_with
+from latentcodec.codec.encoder import PictureEncoder
+from latentcodec.codec.info import info
+from latentcodec.codec.native import NativeCodec
+from latentcodec.codec.pixels import (
+    MAX_SIDE,
+    NO_HASH,
+    PixelReader,
+    pack_pixels,
+    unpack_pixels,
+    worth_trying,
+)
+from latentcodec.container import File, pack, unpack
+from latentcodec.errors import (
+    ChecksumMismatch,
+    FormatError,
+    MalformedFile,
+    MissingDependency,
+    TargetUnreachable,
+    TruncatedFile,
+)
+from latentcodec.header import PIXELS
+from latentcodec.image import Picture, from_array
+from latentcodec.weights.native import NATIVE_MODEL
+from tests.conftest import Pixels, photograph, rgb
+
+# Written by libwebp 1.6.0 from `pattern()`; readers of all versions must find the same pixels.
+GOLDEN = bytes.fromhex(
+    "2f10c00200b92e44f43f7611d1ff8082b66d18432c7f3ebb08868748dba67cfea51e3fd4b66dc3b84c76ca1d9c003182c0480033"
+    "02c0fadec2a1be08c011a03965b32902e0fa850f93088ca07ee1a2321b"
+)
+
+
+def pattern() -> Pixels:
+    y, x = np.mgrid[:12, :17]
+    planes = [(x // 4) * 60, (y // 3) * 80, np.where((x + y) % 5 == 0, 255, 10)]
+    return np.stack(planes, 2).astype(np.uint8)
+
+
+def page(width: int = 300, height: int = 200) -> Pixels:
+    image = Image.new("RGB", (width, height), (250, 250, 245))
+    draw = ImageDraw.Draw(image)
+    for line in range(height // 14):
+        text = " ".join(f"{(line * 7919 + word * 104729) % 9973:d} words" for word in range(width // 60))
+        draw.text((6, 14 * line), text, (20, 20, 40 + 3 * line % 200), ImageFont.load_default(11))
+    return np.array(image)
+
+
+def exact(native: NativeCodec, picture: Picture) -> File:
+    found = PictureEncoder(native, picture).without_loss()
+    assert found is not None
+    return found.encoded.file
+
+
+def test_a_page_is_kept_as_it_is(codec: Codec) -> None:
+    pixels = page()
+    data = codec.encode(pixels)
+    assert info(data).model == PIXELS
+    assert info(data).lossless
+    assert np.array_equal(rgb(codec.decode(data)), pixels)
+    assert len(data) < 0.6 * len(PictureEncoder(codec._native, from_array(pixels)).encode(2880).data)
+
+
+def test_the_smaller_file_is_chosen_at_every_quality(codec: Codec) -> None:
+    pixels, models = page(), set()
+    without_loss = len(codec.encode(pixels, quality=100))
+    for quality in (0, 10, 20, 40, 60):
+        data = codec.encode(pixels, quality=quality)
+        assert len(data) <= without_loss
+        models.add(info(data).model)
+    assert models == {NATIVE_MODEL, PIXELS}
+
+
+@pytest.mark.parametrize("name", ["astronaut", "coffee", "chelsea"])
+def test_photographs_are_not_even_tried(codec: Codec, name: str) -> None:
+    pixels = photograph(name)
+    assert not worth_trying(pixels)
+    assert info(codec.encode(pixels[:128, :128], quality=100)).model == NATIVE_MODEL
+
+
+def test_targets_are_met_without_loss_where_that_fits(codec: Codec) -> None:
+    pixels = page()
+    size = len(codec.encode(pixels))
+    area = pixels.shape[0] * pixels.shape[1]
+    for asked in ({"target_size": size}, {"target_size": 100 * size}, {"target_bpp": 8.001 * size / area}):
+        assert len(codec.encode(pixels, **asked)) == size
+    smaller = codec.encode(pixels, target_size=round(0.6 * size))
+    assert info(smaller).model == NATIVE_MODEL
+    assert 0.9 * 0.6 * size <= len(smaller) <= 0.6 * size
+    reached = info(codec.encode(pixels, min_psnr=70)).goal
+    assert reached is not None
+    assert (reached.target, reached.psnr) == (70, 100)
+    with pytest.raises(TargetUnreachable, match="quality 100 reaches"):
+        codec.encode(photograph(width=128, height=128), min_psnr=70)
+
+
+def test_every_effort_is_exact_and_more_is_no_larger(codec: Codec) -> None:
+    pixels = page()
+    sizes = []
+    for effort in range(1, 10):
+        stream, digest = pack_pixels(pixels, effort)
+        assert digest == zlib.crc32(pixels.tobytes())
+        assert np.array_equal(unpack_pixels(stream, len(pixels), pixels.shape[1], "tile"), pixels)
+        sizes.append(len(stream))
+    assert sizes[-1] <= min(sizes[:3])
+
+
+@pytest.mark.parametrize("shape", [(1, 77), (50, 1), (33, 31)])
+def test_any_size(codec: Codec, shape: tuple[int, int]) -> None:
+    pixels = np.full((*shape, 3), (200, 30, 90), np.uint8)
+    pixels[::3] = 10
+    data = codec.encode(pixels, quality=100)
+    assert info(data).lossless
+    assert np.array_equal(rgb(codec.decode(data)), pixels)
+
+
+def test_gray_and_alpha_and_sidecars(native: NativeCodec) -> None:
+    gray = page()[..., :1].repeat(3, 2)
+    alpha = np.zeros(gray.shape[:2], np.uint8)
+    alpha[20:150, 10:280] = 255
+    alpha[100:, 50:] = 128
+    picture = Picture(gray, alpha, True, exif=b"II*\0" + bytes(100))
+    file = unpack(pack(exact(native, picture)))
+    found, _ = decode_with(PixelReader(file.header), file, DEFAULT_LIMITS, None)
+    assert found.gray
+    assert found.alpha is not None
+    assert np.array_equal(found.alpha, alpha)
+    assert np.array_equal(found.pixels[alpha > 0], gray[alpha > 0])
+    assert found.exif == picture.exif
+
+
+def test_a_damaged_tile_costs_itself(codec: Codec) -> None:
+    pixels = page(1500, 1300)
+    data = bytearray(codec.encode(pixels))
+    assert info(bytes(data)).tiles == 4
+    assert np.array_equal(rgb(codec.decode(bytes(data))), pixels)
+    tile = unpack(bytes(data)).tiles[1]
+    assert tile is not None
+    data[data.index(tile.stream) + 1000] ^= 0x10
+    with pytest.raises(ChecksumMismatch):
+        codec.decode(bytes(data))
+    image = codec.decode(bytes(data), partial=True)
+    assert image.info["report"].missing == (1,)
+    shown = rgb(image).copy()
+    assert (shown[:1024, 1024:] == 128).all()
+    shown[:1024, 1024:] = pixels[:1024, 1024:]
+    assert np.array_equal(shown, pixels)
+
+
+def test_a_cut_file_gives_its_whole_tiles(codec: Codec) -> None:
+    pixels = page(1500, 1300)
+    data = codec.encode(pixels)
+    tile = unpack(data).tiles[2]
+    assert tile is not None
+    image = codec.decode(data[: data.index(tile.stream) + 500], partial=True)
+    assert image.info["report"].missing == (2, 3)
+    assert np.array_equal(rgb(image)[:1024], pixels[:1024])
+
+
+def test_old_streams_decode_for_ever() -> None:
+    assert np.array_equal(unpack_pixels(GOLDEN, 12, 17, "tile"), pattern())
+
+
+@pytest.mark.parametrize(
+    ("stream", "error", "words"),
+    [
+        (b"", TruncatedFile, "0 bytes"),
+        (GOLDEN[:4], TruncatedFile, "4 bytes"),
+        (GOLDEN[:40], MalformedFile, "damaged or cut"),
+        (b"\x2e" + GOLDEN[1:], MalformedFile, "no beginning"),
+        (GOLDEN[:4] + bytes([GOLDEN[4] | 0x10]) + GOLDEN[5:], MalformedFile, "without alpha"),
+        (GOLDEN[:4] + bytes([GOLDEN[4] | 0x20]) + GOLDEN[5:], MalformedFile, "no beginning"),
+        (b"\x2f\xff\xff\xff\x0f" + GOLDEN[5:], MalformedFile, "16384x16384 pixels, the tile 17x12"),
+        (GOLDEN[:5] + bytes(60), MalformedFile, "damaged or cut"),
+        (GOLDEN[:5] + b"\xff" * 60, MalformedFile, "damaged or cut"),
+    ],
+)
+def test_what_is_no_such_stream_is_refused(stream: bytes, error: type[Exception], words: str) -> None:
+    with pytest.raises(error, match=words):
+        unpack_pixels(stream, 12, 17, "tile 0")
+
+
+def test_random_damage_never_passes(native: NativeCodec) -> None:
+    file = exact(native, from_array(page(120, 60)))
+    tile = file.tiles[0]
+    assert tile is not None
+    random = np.random.default_rng(3)
+    for _ in range(200):
+        stream = bytearray(tile.stream)
+        stream[int(random.integers(len(stream)))] ^= int(random.integers(1, 256))
+        damaged = replace(file, tiles=[replace(tile, stream=bytes(stream))])
+        try:
+            picture, _ = decode_with(PixelReader(file.header), damaged, DEFAULT_LIMITS, None)
+        except FormatError:
+            continue
+        assert np.array_equal(picture.pixels, page(120, 60))  # a bit that nothing depends on
+
+
+def test_headers_that_name_networks_are_refused(native: NativeCodec) -> None:
+    header = exact(native, from_array(page())).header
+    assert header.networks_hash == header.synthesis_hash == NO_HASH
+    other = b"\0\0\0\1"
+    for wrong in (replace(header, networks_hash=other), replace(header, synthesis_hash=other)):
+        with pytest.raises(MalformedFile, match="need no networks"):
+            PixelReader(wrong)
+
+
+def test_colours_in_a_gray_file_are_refused(native: NativeCodec) -> None:
+    file = exact(native, from_array(page()))
+    file = replace(file, header=replace(file.header, channels=1))
+    with pytest.raises(MalformedFile, match="the picture is gray"):
+        decode_with(PixelReader(file.header), file, DEFAULT_LIMITS, None)
+
+
+def test_sides_beyond_the_bitstream_s_are_left_to_the_model(native: NativeCodec) -> None:
+    wide = np.zeros((8, MAX_SIDE + 1, 3), np.uint8)
+    assert PictureEncoder(native, from_array(wide)).without_loss() is None
+    assert PictureEncoder(native, from_array(wide[:, 1:])).without_loss() is not None
+
+
+def test_a_limit_ends_the_attempt(native: NativeCodec) -> None:
+    encoder = PictureEncoder(native, from_array(page()))
+    found = encoder.without_loss()
+    assert found is not None
+    assert (found.psnr, found.size) == (math.inf, len(found.encoded.data))
+    assert encoder.without_loss(found.size) is not None
+    assert encoder.without_loss(100) is None
+
+
+def test_without_webp_nothing_is_tried_and_files_name_the_way_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(features, "check", lambda name: name != "webp")
+    assert not worth_trying(page())
+    with pytest.raises(MissingDependency, match="install Pillow"):
+        unpack_pixels(GOLDEN, 12, 17, "tile 0")
