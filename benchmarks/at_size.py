@@ -212,6 +212,8 @@ def _pairs(results: Sequence[Result], codec: str) -> list[tuple[Result, Result]]
 
 
 def _gain(metric: Metric, name: str, ours: Result, other: Result) -> float:
+    if ours.metrics[name] == other.metrics[name]:  # both may be infinite
+        return 0.0
     difference = ours.metrics[name] - other.metrics[name]
     return difference if metric.higher_is_better else -difference
 

@@ -5,7 +5,7 @@
                                                              └─► one picture        ─► Curve
 
 A mean over other pictures is another number, so a point counts only if every picture has one, and what was
-left out is said in words.
+left out is said in words. A picture that our codec keeps without loss has no curve: benchmarks.equal_quality.
 """
 
 from __future__ import annotations
@@ -22,10 +22,11 @@ from numpy.typing import NDArray
 
 from benchmarks.rows import Row
 
-__all__ = ["AXES", "Axis", "Curve", "Sweep", "mean_curves", "published_curves", "sweeps"]
+__all__ = ["AXES", "Axis", "Curve", "Sweep", "lost_nothing", "mean_curves", "published_curves", "sweeps"]
 
 PUBLISHED = Path(__file__).parent / "data" / "kodak_published.json"
 KODAK = 24
+OURS = "native"
 Values = NDArray[np.float64]
 
 
@@ -123,6 +124,12 @@ class Sweep:
         return Curve(self.codec, pictures, settings, rates, qualities)
 
 
+def lost_nothing(row: Row) -> bool:
+    """Whether the same picture came back, as far as its metrics tell."""
+    best = {"psnr": math.inf, "ssimulacra2": 100.0, "ms_ssim": 1.0}
+    return any(row.metrics.get(name, -math.inf) >= value for name, value in best.items())
+
+
 def mean_curves(rows: Sequence[Row], metric: str) -> tuple[dict[str, Curve], list[str]]:
     """One curve a codec, `native` first, and what was left out of them, in words."""
     found, notes = sweeps(rows, metric)
@@ -171,6 +178,8 @@ def _pictures(rows: Sequence[Row], metric: str) -> tuple[list[str], list[str]]:
         reasons = {row.undefined[metric] for row in own if metric in row.undefined}
         if len({(row.codec, row.setting) for row in own}) < len(places):
             notes.append(f"{metric}: {name} is left out, since the run has not finished with it")
+        elif kept := sorted({row.codec for row in own if row.codec.startswith(OURS) and lost_nothing(row)}):
+            notes.append(f"{metric}: {name} is left out, since {' and '.join(kept)} keeps it without loss")
         elif any(metric in row.metrics for row in own):
             names.append(name)
         elif reasons:

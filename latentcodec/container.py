@@ -69,9 +69,9 @@ class Tile:
     """One tile.
 
     number: its place in the grid, row by row from 0.
-    digest: CRC-32 of the tile's symbols.
+    digest: CRC-32 of the tile's symbols, or of its pixels.
     alpha: the payload of its alpha plane, exactly if the picture has one.
-    stream: rANS.
+    stream: rANS, or the pixels themselves (model number PIXELS).
     complete: False where a truncated file cut the stream; only salvage makes such tiles.
     """
 
@@ -115,7 +115,8 @@ class Goal:
             raise InvalidArgument(f"goal: kind {self.kind!r} is none of {', '.join(_GOAL_UNITS)}")
         unit = _GOAL_UNITS[self.kind]
         psnr = 0 if self.psnr is None else max(1, round(min(self.psnr, _PSNR_CAP) * _PSNR_UNIT))
-        numbers = list(_GOAL_UNITS).index(self.kind), round(self.target * unit), psnr
+        target = min(round(self.target * unit), (1 << 32) - 1)
+        numbers = list(_GOAL_UNITS).index(self.kind), target, psnr
         return b"".join(map(write_varint, numbers))
 
     @classmethod
@@ -271,7 +272,7 @@ def gather(header: Header, tiles: Sequence[Tile | None], found: dict[str, bytes]
 
 
 def structure_bytes(data: bytes, limits: Limits = DEFAULT_LIMITS) -> int:
-    """Bytes of a file that are neither rANS streams, nor alpha, nor the chunks of profile, EXIF and XMP.
+    """Bytes of a file that are neither coded tiles, nor alpha, nor the chunks of profile, EXIF and XMP.
 
     At most 64 for one tile as a writer makes it. Raises as `unpack` does.
     """

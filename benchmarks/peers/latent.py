@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from PIL import features
 
 from benchmarks.datasets import Pixels, to_pixels
 
@@ -29,8 +30,10 @@ class _LatentCodec:
         self.name, self._model, self._device = name, model, device
         self._effort = DEFAULT_EFFORT if effort is None else check_effort(effort)
         self._codec = Codec(model=model, device=device)
-        # A file names the networks that made it, so the first file made says which weights these are.
-        header = container.unpack(self._codec.encode(np.full((64, 64, 3), 128, np.uint8))).header
+        # A file names the networks that made it, so the first file made says which weights these are: one of
+        # noise, since a picture that repeats may be kept without any.
+        noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
+        header = container.unpack(self._codec.encode(noise)).header
         networks, synthesis = header.networks_hash.hex(), header.synthesis_hash.hex()
         self.version = f"latentcodec {__version__}, networks {networks}, synthesis {synthesis}"
         if self._codec.device.type != "cpu":
@@ -53,6 +56,7 @@ class Native(_LatentCodec):
     def __init__(self, device: str = "auto", effort: int | None = None) -> None:
         super().__init__("native" if effort is None else f"{NATIVE}{effort}", "native", device, effort)
         self._asked = effort
+        self.version += f", without loss by webp {features.version('webp')}"
 
     def __reduce__(self) -> tuple[type[Native], tuple[str, int | None]]:
         return Native, (self._device, self._asked)

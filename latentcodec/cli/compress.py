@@ -42,7 +42,7 @@ from latentcodec.cli.options import (
     callback=parse_size,
     metavar="SIZE",
     help="The best file of at most this size: 5000, 5KB, 1.5MB, 4KiB. It is an error if even quality 100 "
-    "stays over 1 % below it.",
+    "stays over 1 % below it, and no file without loss fits.",
 )
 @click.option(
     "--target-bpp",

@@ -30,7 +30,7 @@ from latentcodec.cli.options import (
 from latentcodec.codec.info import has_quality
 from latentcodec.codec.quality import quality_of_level
 from latentcodec.errors import InvalidArgument
-from latentcodec.header import Header, read_header
+from latentcodec.header import PIXELS, Header, read_header
 
 if TYPE_CHECKING:
     from latentcodec.image import Picture
@@ -150,7 +150,9 @@ def _line(job: Job, header: Header, size: int, seconds: float | None) -> str:
     bpp = 8 * size / (header.width * header.height)
     parts = [f"{header.width}x{header.height}", f"{size} bytes", f"{bpp:.3f} bpp"]
     if seconds is not None:
-        if has_quality(header):
+        if header.model_number == PIXELS:
+            parts.append("without loss")
+        elif has_quality(header):
             parts.append(f"quality {quality_of_level(header.quality_level):g}")
         parts.append(f"{seconds:.2f} s")
     return f"{job.name} -> {job.target_name}: {', '.join(parts)}"

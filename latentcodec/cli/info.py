@@ -82,6 +82,7 @@ def _properties(name: str, each: Info) -> dict[str, str]:
         properties["clean-up"] = _cleanup(each.cleanup)
     if each.goal is not None:
         reached = "" if each.goal.psnr is None else f", reached {each.goal.psnr:.2f} dB"
+        reached = ", kept without loss" if each.lossless else reached
         unit = _GOAL_UNITS.get(each.goal.kind, "")
         properties["asked for"] = f"{each.goal.kind} {each.goal.target:g}{unit}{reached}"
     return properties

@@ -142,14 +142,16 @@ class Codec:
         quality: 0 to 100, continuous; 60 where nothing is asked for. Or one target: target_size in bytes or
         target_bpp in bits per pixel (the file is never over, and within 1 % under where neighbouring
         qualities allow) or min_psnr in dB (the decoded picture is never under). With the native model a
-        picture that takes no more bytes without any loss is kept so, at any quality and target.
+        picture that repeats (screens, pages, drawings) and takes no more bytes without any loss is kept
+        so, at any quality and target.
         strip leaves EXIF and XMP out; those larger than Limits.max_metadata_bytes are left out with a
         DroppedDataWarning.
         effort: 1 to 9, how long the encoder looks for a better file. With autoencoders, 4 to 9 refine the
         latents through the decoder, each about twice as long as the one before. quantiser, of autoencoders:
         "scalar", or "palette" for comparison, which has one rate and neither refinement nor prior.
         Raises InvalidArgument, TargetUnreachable (naming the reachable bound; also where even quality 100
-        stays over 1 % under a size), UnsupportedImage, UnreadableImage, LimitExceeded (pixels or profile).
+        stays over 1 % under a size, and no file without loss fits), UnsupportedImage, UnreadableImage,
+        LimitExceeded (pixels or profile).
         """
         asked = check_rate(quality=quality, target_size=target_size, target_bpp=target_bpp, min_psnr=min_psnr)
         effort = check_effort(effort)
@@ -236,7 +238,7 @@ class Codec:
             reader = LatentReader(codec, file.header, chunk, self._prior, cleaner)
             return decode_with(reader, file, self.limits, report)
         if strength:
-            raise InvalidArgument("cleanup: the file is of the native model, which has none; leave it out")
+            raise InvalidArgument("cleanup: the file is of no autoencoder, and has none; leave it out")
         if file.header.model_number == PIXELS:
             return decode_with(PixelReader(file.header), file, self.limits, report)
         if file.header.model_number not in FILES:

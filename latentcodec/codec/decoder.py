@@ -4,7 +4,7 @@ bytes ─► unpack (or salvage) ─► model identity ─► tiles: rANS + inte
                                                   └─► alpha                      └─► synthesise ─► Picture
 
 What differs between models stands behind `Reader`: the native one's is here, latent_file.py has that of other
-autoencoders.
+autoencoders, pixels.py that of files without loss.
 """
 
 from __future__ import annotations

@@ -24,7 +24,7 @@ from latentcodec.codec import search
 from latentcodec.codec.arguments import DEFAULT_EFFORT
 from latentcodec.codec.decoder import Pixels, pieces, synthesise_picture
 from latentcodec.codec.native import NativeCodec
-from latentcodec.codec.pixels import MAX_SIDE, NO_HASH, pack_pixels, worth_trying
+from latentcodec.codec.pixels import pixel_tiles
 from latentcodec.codec.planes import (
     PATCH,
     analyse_tile,
@@ -38,7 +38,6 @@ from latentcodec.codec.sidecar import pack_sidecar
 from latentcodec.codec.targets import Attempt
 from latentcodec.container import Box, File, Goal, Header, Tile, default_tile_size, pack
 from latentcodec.errors import LimitExceeded
-from latentcodec.header import MAX_QUALITY_LEVEL, PIXELS
 from latentcodec.image import Picture
 from latentcodec.metadata import DroppedDataWarning
 from latentcodec.nn.entropy_model import FRACTION
@@ -98,7 +97,7 @@ class BaseEncoder(ABC):
         """Whether a search had better begin with rough attempts, which are much quicker."""
         return False
 
-    def without_loss(self, limit: int | None = None) -> Attempt | None:
+    def without_loss(self, limit: float = math.inf) -> Attempt | None:
         """The picture's own pixels as a file; None where they hardly take few bytes, or over `limit`."""
         return None
 
@@ -184,37 +183,14 @@ class PictureEncoder(BaseEncoder):
         file = File(header, tiles, self._profile, self._exif, self._xmp)
         return Encoded(file, pack(file)), plane
 
-    def without_loss(self, limit: int | None = None) -> Attempt | None:
+    def without_loss(self, limit: float = math.inf) -> Attempt | None:
         """As BaseEncoder says."""
-        picture = self.picture
-        if not worth_trying(picture.pixels):
+        found = pixel_tiles(self.picture, self.effort, self._alpha, limit)
+        if found is None:
             return None
-        header = Header(
-            width=picture.width,
-            height=picture.height,
-            channels=picture.channels,
-            depth=8,
-            model_number=PIXELS,
-            networks_hash=NO_HASH,
-            synthesis_hash=NO_HASH,
-            quality_level=MAX_QUALITY_LEVEL,
-            tile_size=default_tile_size(picture.width, picture.height),
-        )
-        tiles: list[Tile] = []
-        for number, box in enumerate(header.tile_grid()):
-            rows, columns = slice(box.y0, box.y1), slice(box.x0, box.x1)
-            pixels = picture.pixels[rows, columns]
-            if max(pixels.shape[:2]) > MAX_SIDE:
-                return None
-            if picture.alpha is not None:  # nobody sees what is hidden, and zeros code best
-                pixels = pixels * (picture.alpha[rows, columns] > 0)[..., None]
-            stream, digest = pack_pixels(pixels, self.effort)
-            tiles.append(Tile(number, digest, self._alpha(number, box), stream))
-            if limit is not None and sum(len(tile.stream) for tile in tiles) > limit:
-                return None
-        file = File(header, tiles, self._profile, self._exif, self._xmp)
+        file = File(*found, self._profile, self._exif, self._xmp)
         data = pack(file)
-        return Attempt(MAX_QUALITY_LEVEL, len(data), math.inf, Encoded(file, data))
+        return Attempt(file.header.quality_level, len(data), math.inf, Encoded(file, data))
 
     def _analyse(self, box: LatentBox, level: int) -> Tensor:
         return analyse_tile(self._padded, box, self._halo, lambda pixels: self.codec.analyse(pixels, level))

@@ -59,7 +59,7 @@ class Info:
     """A file's properties. Sizes in bytes; `bpp` is the file's bits over its pixels.
 
     has_quality: whether the quality had an effect. lossless: whether the file holds the pixels themselves.
-    autoencoder: None for the native model.
+    autoencoder: None where the file needs none of the user's.
     cleanup: None where the file stores none.
     """
 

@@ -10,8 +10,9 @@ transform. Such files have the model number PIXELS and need no networks.
 from __future__ import annotations
 
 import io
+import warnings
 import zlib
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 
 import numpy as np
 import torch
@@ -20,44 +21,97 @@ from PIL import Image, features
 from torch import Tensor
 
 from latentcodec.container import Tile
-from latentcodec.errors import MalformedFile, MissingDependency, TruncatedFile
-from latentcodec.header import PIXELS, Header
+from latentcodec.errors import LimitExceeded, MalformedFile, MissingDependency, TruncatedFile
+from latentcodec.header import MAX_QUALITY_LEVEL, PIXELS, Box, Header, default_tile_size
+from latentcodec.image import Picture
 from latentcodec.rans import check_digest
 
 NO_HASH = bytes(4)
-MAX_SIDE = (1 << 14) - 1  # that libwebp writes
-REPEATING = 0.3  # share of pixels that are as the one at the left: photographs have 0.01 to 0.15
+LONGEST_SIDE = (1 << 14) - 1  # that libwebp writes
+FEW_COLOURS = 256
+REPEATING = 0.4  # share of pixels that are as a neighbour before them: of photographs 0.02 to 0.3
 _SAMPLED = 64  # rows that are looked at, about
 # Pillow's `method` and `quality`, which is effort here, by the codec's effort 1 to 9.
-_EFFORTS = ((2, 50), (3, 75), (4, 75), (4, 90), (5, 90), (6, 90), (6, 100), (6, 100), (6, 100))
+_EFFORTS = ((2, 50), (3, 75), (4, 75), (4, 90), (5, 90), (6, 90), (6, 90), (6, 90), (6, 100))
+_ONE_NUMBER = np.array([1 << 16, 1 << 8, 1], np.int32)  # of a colour
 _SIGNATURE = 0x2F
+_MIDDLE = 128  # the plane holds samples minus this, so that what is missing, zeros, is mid gray
+_STRIP = 256
 Pixels = NDArray[np.uint8]
 
 
 def worth_trying(pixels: Pixels) -> bool:
     """Whether (H, W, 3) may take fewer bytes without loss: decided in a moment, and generously."""
-    row = pixels[:: max(1, len(pixels) // _SAMPLED)].reshape(-1, 3)
-    same = int(np.count_nonzero((row[1:] == row[:-1]).all(1)))
-    return bool(features.check("webp")) and same >= REPEATING * len(row)
+    numbers = np.arange(0, len(pixels), max(1, len(pixels) // _SAMPLED))
+    rows, above = (pixels[each].astype(np.int32) @ _ONE_NUMBER for each in (numbers, numbers - 1))
+    same = rows == above  # of the first row it is the last: no matter
+    same[:, 1:] |= rows[:, 1:] == rows[:, :-1]
+    same[:, 2:] |= rows[:, 2:] == rows[:, :-2]
+    return bool(features.check("webp")) and (
+        bool(same.mean() >= REPEATING) or len(np.unique(rows)) <= FEW_COLOURS
+    )
+
+
+def pixel_tiles(
+    picture: Picture, effort: int, alpha: Callable[[int, Box], bytes | None], limit: float
+) -> tuple[Header, list[Tile]] | None:
+    """Header and tiles of the picture's own pixels; colours where alpha is 0 become black.
+
+    alpha: the stored alpha of a tile. None where that hardly takes few bytes, would take more than `limit`,
+    or cannot be written.
+    """
+    pixels = picture.pixels
+    if picture.alpha is not None:  # nobody sees what is hidden, and zeros code best
+        pixels = pixels * (picture.alpha > 0)[..., None]
+    header = Header(
+        width=picture.width,
+        height=picture.height,
+        channels=picture.channels,
+        depth=8,
+        model_number=PIXELS,
+        networks_hash=NO_HASH,
+        synthesis_hash=NO_HASH,
+        quality_level=MAX_QUALITY_LEVEL,
+        tile_size=default_tile_size(picture.width, picture.height),
+    )
+    boxes = header.tile_grid()
+    if max(boxes[0].x1, boxes[0].y1) > LONGEST_SIDE or not worth_trying(pixels):
+        return None
+    if picture.gray and (pixels != pixels[..., :1]).any():
+        return None
+    tiles, size = [], 0
+    for number, box in enumerate(boxes):
+        stream, digest = pack_pixels(pixels[box.y0 : box.y1, box.x0 : box.x1], effort)
+        tiles.append(Tile(number, digest, alpha(number, box), stream))
+        size += len(stream)
+        if size > limit:
+            return None
+    return header, tiles
 
 
 def pack_pixels(pixels: Pixels, effort: int) -> tuple[bytes, int]:
-    """(stream, digest) of a tile (H, W, 3) with sides of at most MAX_SIDE; effort: 1 to 9."""
-    method, quality = _EFFORTS[effort - 1]
-    stream = io.BytesIO()
-    Image.fromarray(np.ascontiguousarray(pixels)).save(
-        stream, "WEBP", lossless=True, method=method, quality=quality
-    )
-    chunks = stream.getvalue()
-    # RIFF, size, WEBP, VP8L, size of the bitstream.
-    size = int.from_bytes(chunks[16:20], "little")
-    return chunks[20 : 20 + size], zlib.crc32(pixels.tobytes())
+    """(stream, digest) of a tile (H, W, 3) with sides of at most LONGEST_SIDE; effort: 1 to 9."""
+    image = Image.fromarray(np.ascontiguousarray(pixels))
+    # Most effort is not always fewest bytes.
+    tries = {_EFFORTS[effort - 1], _EFFORTS[min(effort - 1, 3)]} if effort > 4 else {_EFFORTS[effort - 1]}
+    streams = (_vp8l(image, method, quality) for method, quality in sorted(tries))
+    return min(streams, key=len), zlib.crc32(pixels.tobytes())
+
+
+def _vp8l(image: Image.Image, method: int, quality: int) -> bytes:
+    file = io.BytesIO()
+    image.save(file, "WEBP", lossless=True, method=method, quality=quality)
+    chunks = file.getvalue()
+    if chunks[12:16] != b"VP8L":
+        raise MissingDependency(f"Pillow wrote a {chunks[12:16]!r} chunk for a lossless WebP; update Pillow")
+    return chunks[20 : 20 + int.from_bytes(chunks[16:20], "little")]
 
 
 def unpack_pixels(stream: bytes, height: int, width: int, name: str) -> Pixels:
     """The pixels (height, width, 3) of a tile's stream.
 
-    Raises MalformedFile, TruncatedFile, and MissingDependency where Pillow was built without WebP.
+    Raises MalformedFile, TruncatedFile, LimitExceeded where Pillow's own limit is lower than a tile, and
+    MissingDependency where it was built without WebP.
     """
     if not features.check("webp"):
         raise MissingDependency(f"{name}: Pillow was built without WebP; install Pillow from PyPI")
@@ -75,8 +129,17 @@ def unpack_pixels(stream: bytes, height: int, width: int, name: str) -> Pixels:
     body = b"VP8L" + len(stream).to_bytes(4, "little") + stream + bytes(len(stream) % 2)
     riff = b"RIFF" + (len(body) + 4).to_bytes(4, "little") + b"WEBP" + body
     try:
-        with Image.open(io.BytesIO(riff), formats=("WEBP",)) as image:
-            pixels = np.asarray(image.convert("RGB"))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # the tile has passed our limits
+            with Image.open(io.BytesIO(riff), formats=("WEBP",)) as image:
+                pixels = np.asarray(image.convert("RGB"))
+    except MemoryError:
+        raise
+    except Image.DecompressionBombError as error:
+        raise LimitExceeded(
+            f"{name}: {width * height} pixels, Pillow is set to take no more than "
+            f"{2 * (Image.MAX_IMAGE_PIXELS or 0)}; raise PIL.Image.MAX_IMAGE_PIXELS"
+        ) from error
     except Exception as error:  # Pillow raises almost anything on damaged data
         raise MalformedFile(f"{name}: its VP8L bitstream is damaged or cut ({error})") from error
     if pixels.shape != (height, width, 3):
@@ -87,7 +150,7 @@ def unpack_pixels(stream: bytes, height: int, width: int, name: str) -> Pixels:
 class PixelReader:
     """Reads files whose tiles hold pixels, for decode_with."""
 
-    patch, latents, blank = 1, 3, 128
+    patch, latents, blank = 1, 3, 0
 
     def __init__(self, header: Header) -> None:
         """Raises MalformedFile where the header names networks."""
@@ -101,14 +164,17 @@ class PixelReader:
     def decode_tile(
         self, tile: Tile, height: int, width: int, *, partial: bool, name: str
     ) -> tuple[Tensor, bool]:
-        """As decoder.Reader says; samples. Of a tile that was cut nothing is left."""
+        """As decoder.Reader says; samples minus 128. Of a tile that was cut nothing is left."""
         pixels = unpack_pixels(tile.stream, height, width, name)
         check_digest(zlib.crc32(pixels.tobytes()), tile.digest, name)
         if self.header.channels <= 2 and (pixels != pixels[..., :1]).any():
             raise MalformedFile(f"{name}: its pixels have colours, but the picture is gray")
-        return torch.from_numpy(pixels.astype(np.int16)).permute(2, 0, 1), True
+        return torch.from_numpy(pixels.astype(np.int16) - _MIDDLE).permute(2, 0, 1), True
 
     def synthesise(self, plane: Tensor, missing: Collection[int]) -> Pixels:
         """As decoder.Reader says."""
-        pixels: Pixels = plane.permute(1, 2, 0).to(torch.uint8).contiguous().numpy()
-        return pixels
+        out = np.empty((*plane.shape[1:], 3), np.uint8)
+        for top in range(0, len(out), _STRIP):
+            strip = plane[:, top : top + _STRIP].permute(1, 2, 0).numpy()
+            out[top : top + _STRIP] = strip + _MIDDLE
+        return out

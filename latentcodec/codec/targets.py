@@ -48,9 +48,8 @@ def meet_size(
 
     Raises TargetUnreachable naming the bound in bytes.
     """
-    if exact is not None and exact.size <= target:
-        return exact
-    return _largest(attempt, target, f"target size {target} bytes", lambda size: f"{size} bytes", rough)
+    asked = f"target size {target} bytes"
+    return _largest(attempt, target, asked, lambda size: f"{size} bytes", rough, exact)
 
 
 def meet_bpp(
@@ -68,15 +67,20 @@ def meet_bpp(
         return f"{math.ceil(8 * size / pixels / step - 1e-12) * step:.4g} bpp"
 
     limit = math.floor(target * pixels / 8 + 1e-6)  # a product that should be whole may be a hair below
-    if exact is not None and exact.size <= limit:
-        return exact
-    return _largest(attempt, limit, f"target {target:g} bpp", told, rough)
+    return _largest(attempt, limit, f"target {target:g} bpp", told, rough, exact)
 
 
 def _largest(
-    attempt: Attempts, limit: int, asked: str, told: Callable[[int], str], rough: Attempts | None
+    attempt: Attempts,
+    limit: int,
+    asked: str,
+    told: Callable[[int], str],
+    rough: Attempts | None,
+    exact: Attempt | None,
 ) -> Attempt:
     """The largest file of at most `limit` bytes; the errors say `asked`, and sizes as `told` puts them."""
+    if exact is not None and exact.size <= limit:
+        return exact
 
     def excess(tried: Attempt) -> float:
         return math.log(tried.size / limit)
@@ -84,7 +88,7 @@ def _largest(
     attempt, close = cache(attempt), math.log(CLOSE_SIZE)
     if rough is not None:
         try:
-            start = _largest(rough, limit, asked, told, None).level
+            start = _largest(rough, limit, asked, told, None, None).level
         except TargetUnreachable:  # by a hair, perhaps
             start = None
         if start is not None and (ends := _around(attempt, start, excess, rising=True)):
@@ -93,12 +97,13 @@ def _largest(
     if high.size <= limit:
         if high.size < limit * 0.99:
             bound = told(high.size)
-            raise TargetUnreachable(f"{asked}: quality 100 takes {bound}; ask for at most {bound}")
+            more = "" if exact is None else f", or for {told(exact.size)}, which is without loss"
+            raise TargetUnreachable(f"{asked}: quality 100 takes {bound}; ask for at most {bound}{more}")
         return high
     low = attempt(0)
     if low.size > limit:
-        bound = told(low.size)
-        raise TargetUnreachable(f"{asked}: quality 0 still takes {bound}; ask for at least {bound}")
+        bound = told(low.size if exact is None else min(low.size, exact.size))
+        raise TargetUnreachable(f"{asked}: quality 0 still takes {told(low.size)}; ask for at least {bound}")
     return _narrow(attempt, low, high, excess, close)
 
 
@@ -109,16 +114,20 @@ def meet_psnr(
 
     Raises TargetUnreachable naming the bound.
     """
+    attempt = cache(attempt)
+    if exact is not None and exact.size <= attempt(0).size:
+        return exact
     try:
         met = _least(attempt, target, rough)
     except TargetUnreachable:
         if exact is None:
             raise
         return exact
-    return met if exact is None or met.size <= exact.size else exact
+    return met if exact is None or met.size < exact.size else exact
 
 
 def _least(attempt: Attempts, target: float, rough: Attempts | None) -> Attempt:
+    """The smallest file with loss of at least `target` dB."""
 
     def excess(tried: Attempt) -> float:
         return target - _psnr(tried)

@@ -85,6 +85,26 @@ def test_a_lossless_point_is_left_out() -> None:
     assert notes == ["psnr: jpeg 2 is left out, since it lost nothing on 1 of 2 pictures"]
 
 
+@pytest.mark.parametrize("metric", ["psnr", "ssimulacra2"])
+def test_a_picture_that_ours_keeps_without_loss_has_no_curve(metric: str) -> None:
+    exact = {"psnr": math.inf, "ssimulacra2": 100.0}
+    rows = [
+        row("page", 1, 1, "native", psnr=30, ssimulacra2=50),
+        row("page", 2, 2, "native", **exact),
+        row("page", 1, 1, "jpeg", psnr=25, ssimulacra2=40),
+        row("page", 2, 9, "jpeg", **exact),
+        *(
+            row("photo", i, i, codec, psnr=30 + i, ssimulacra2=60 + i)
+            for codec in ("native", "jpeg")
+            for i in (1, 2)
+        ),
+    ]
+    curves, notes = mean_curves(rows, metric)
+    assert curves["native"].bpp == curves["jpeg"].bpp == (1, 2)
+    assert curves["native"].pictures == 1
+    assert notes == [f"{metric}: page is left out, since native keeps it without loss"]
+
+
 def test_no_rows_have_no_curves() -> None:
     assert mean_curves([], "psnr") == ({}, [])
 

@@ -16,6 +16,7 @@ from benchmarks.peers import PEERS, AvifFast, Jpeg, JpegXl, MozJpeg, Native, Web
 from benchmarks.peers.jpegxl import distance
 from latentcodec.errors import InvalidArgument, MissingDependency, TargetUnreachable, UnknownModel
 from latentcodec.weights import store
+from latentcodec.weights.native import shipped_weights
 from tests.benchmarks.conftest import make_picture, psnr
 from tests.conftest import photograph
 
@@ -185,8 +186,10 @@ def test_native_at_an_effort(native: Native) -> None:
 
 def test_native_version_names_its_weights(native: Native) -> None:
     assert native.version == pickle.loads(pickle.dumps(native)).version
-    assert "networks" in native.version
-    assert "synthesis" in native.version
+    weights = shipped_weights()
+    assert (
+        f"networks {weights.networks_hash.hex()}, synthesis {weights.synthesis_hash.hex()}" in native.version
+    )
 
 
 def test_native_keeps_to_a_size(native: Native) -> None:

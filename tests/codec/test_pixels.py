@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+import tracemalloc
 import zlib
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,17 +19,18 @@ from latentcodec.codec.encoder import PictureEncoder
 from latentcodec.codec.info import info
 from latentcodec.codec.native import NativeCodec
 from latentcodec.codec.pixels import (
-    MAX_SIDE,
+    LONGEST_SIDE,
     NO_HASH,
     PixelReader,
     pack_pixels,
     unpack_pixels,
     worth_trying,
 )
-from latentcodec.container import File, pack, unpack
+from latentcodec.container import File, Tile, pack, unpack
 from latentcodec.errors import (
     ChecksumMismatch,
     FormatError,
+    LimitExceeded,
     MalformedFile,
     MissingDependency,
     TargetUnreachable,
@@ -85,6 +88,28 @@ def test_the_smaller_file_is_chosen_at_every_quality(codec: Codec) -> None:
     assert models == {NATIVE_MODEL, PIXELS}
 
 
+def drawn(kind: str) -> Pixels:
+    y, x = np.mgrid[:128, :160]
+    shades = np.random.default_rng(1).integers(0, 256, (128, 160))
+    planes = {
+        "checkerboard": 255 * ((x + y) % 2),
+        "columns": 90 * (x % 2) + 30,
+        "ramp": x + 20,
+        "ramp downwards": y + 20,
+        "dithered": 255 * (shades > x + 40),
+    }
+    return np.repeat(planes[kind][..., None], 3, 2).astype(np.uint8)
+
+
+@pytest.mark.parametrize("kind", ["checkerboard", "columns", "ramp", "ramp downwards", "dithered"])
+def test_what_repeats_is_found(codec: Codec, kind: str) -> None:
+    pixels = drawn(kind)
+    assert worth_trying(pixels)
+    data = codec.encode(pixels, quality=100)
+    assert info(data).lossless
+    assert np.array_equal(rgb(codec.decode(data)), pixels)
+
+
 @pytest.mark.parametrize("name", ["astronaut", "coffee", "chelsea"])
 def test_photographs_are_not_even_tried(codec: Codec, name: str) -> None:
     pixels = photograph(name)
@@ -104,8 +129,19 @@ def test_targets_are_met_without_loss_where_that_fits(codec: Codec) -> None:
     reached = info(codec.encode(pixels, min_psnr=70)).goal
     assert reached is not None
     assert (reached.target, reached.psnr) == (70, 100)
+    assert info(codec.encode(pixels, min_psnr=1e300)).lossless
     with pytest.raises(TargetUnreachable, match="quality 100 reaches"):
         codec.encode(photograph(width=128, height=128), min_psnr=70)
+
+
+def test_bounds_that_errors_name_are_reachable(codec: Codec) -> None:
+    columns = drawn("columns")
+    size = len(codec.encode(columns))
+    assert size < len(PictureEncoder(codec._native, from_array(columns)).encode(0).data)
+    with pytest.raises(TargetUnreachable, match=f"ask for at least {size} bytes"):
+        codec.encode(columns, target_size=size - 1)
+    assert len(codec.encode(columns, target_size=size)) == size
+    assert len(codec.encode(columns, min_psnr=20)) <= size + 12  # with its goal
 
 
 def test_every_effort_is_exact_and_more_is_no_larger(codec: Codec) -> None:
@@ -116,7 +152,8 @@ def test_every_effort_is_exact_and_more_is_no_larger(codec: Codec) -> None:
         assert digest == zlib.crc32(pixels.tobytes())
         assert np.array_equal(unpack_pixels(stream, len(pixels), pixels.shape[1], "tile"), pixels)
         sizes.append(len(stream))
-    assert sizes[-1] <= min(sizes[:3])
+    assert min(sizes) == sizes[-1]
+    assert sizes[3:] == sorted(sizes[3:], reverse=True)
 
 
 @pytest.mark.parametrize("shape", [(1, 77), (50, 1), (33, 31)])
@@ -141,6 +178,55 @@ def test_gray_and_alpha_and_sidecars(native: NativeCodec) -> None:
     assert np.array_equal(found.alpha, alpha)
     assert np.array_equal(found.pixels[alpha > 0], gray[alpha > 0])
     assert found.exif == picture.exif
+
+
+def test_hidden_colours_cost_nothing(codec: Codec) -> None:
+    image = np.dstack([page(), np.full((200, 300), 255, np.uint8)])
+    image[60:120, 40:250, 3] = 0
+    plain = codec.encode(Image.fromarray(image, "RGBA"))
+    image[60:120, 40:250, :3] = np.random.default_rng(1).integers(0, 256, (60, 210, 3))
+    data = codec.encode(Image.fromarray(image, "RGBA"))
+    assert data == plain
+    decoded = np.asarray(codec.decode(data))
+    seen = image[..., 3] > 0
+    assert np.array_equal(decoded[..., 3], image[..., 3])
+    assert np.array_equal(decoded[seen], image[seen])
+
+
+def test_pictures_with_other_planes_than_they_say_are_left_to_the_model(native: NativeCodec) -> None:
+    assert PictureEncoder(native, Picture(page(), None, True)).without_loss() is None
+
+
+def test_any_codec_reads_them_and_autoencoders_never_write_them(codec: Codec, toy_model: Path) -> None:
+    pixels = page(96, 64)
+    other = Codec(str(toy_model), device="cpu")
+    assert not info(other.encode(pixels)).lossless
+    assert np.array_equal(rgb(other.decode(codec.encode(pixels, quality=100))), pixels)
+
+
+def test_pillow_s_limit_of_pixels_is_not_ours(codec: Codec, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = codec.encode(page())
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 40_000)  # Pillow warns from here on, and refuses twice it
+    assert codec.decode(data).size == (300, 200)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
+    with pytest.raises(LimitExceeded, match=r"60000 pixels, .* no more than 2000; raise PIL\.Image\.MAX"):
+        codec.decode(data)
+
+
+def test_what_follows_the_bitstream_is_ignored() -> None:
+    assert np.array_equal(unpack_pixels(GOLDEN + b"more", 12, 17, "tile"), pattern())
+
+
+def test_a_claimed_size_costs_no_memory_that_is_not_there(codec: Codec) -> None:
+    file = replace(exact(codec._native, from_array(page())), tiles=[])
+    header = replace(file.header, width=8000, height=8000, tile_size=1024)
+    data = pack(replace(file, header=header, tiles=[Tile(n, 0, None, b"") for n in range(64)]))[:60]
+    tracemalloc.start()
+    image = codec.decode(data, partial=True)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert (np.asarray(image) == 128).all()
+    assert peak < 11 * 8000 * 8000  # the plane, of which nothing is committed, the pixels, Pillow's copy
 
 
 def test_a_damaged_tile_costs_itself(codec: Codec) -> None:
@@ -198,7 +284,7 @@ def test_random_damage_never_passes(native: NativeCodec) -> None:
     file = exact(native, from_array(page(120, 60)))
     tile = file.tiles[0]
     assert tile is not None
-    random = np.random.default_rng(3)
+    random, refused = np.random.default_rng(3), 0
     for _ in range(200):
         stream = bytearray(tile.stream)
         stream[int(random.integers(len(stream)))] ^= int(random.integers(1, 256))
@@ -206,8 +292,10 @@ def test_random_damage_never_passes(native: NativeCodec) -> None:
         try:
             picture, _ = decode_with(PixelReader(file.header), damaged, DEFAULT_LIMITS, None)
         except FormatError:
+            refused += 1
             continue
         assert np.array_equal(picture.pixels, page(120, 60))  # a bit that nothing depends on
+    assert refused > 150
 
 
 def test_headers_that_name_networks_are_refused(native: NativeCodec) -> None:
@@ -227,7 +315,7 @@ def test_colours_in_a_gray_file_are_refused(native: NativeCodec) -> None:
 
 
 def test_sides_beyond_the_bitstream_s_are_left_to_the_model(native: NativeCodec) -> None:
-    wide = np.zeros((8, MAX_SIDE + 1, 3), np.uint8)
+    wide = np.zeros((8, LONGEST_SIDE + 1, 3), np.uint8)
     assert PictureEncoder(native, from_array(wide)).without_loss() is None
     assert PictureEncoder(native, from_array(wide[:, 1:])).without_loss() is not None
 
