@@ -78,6 +78,12 @@ def go(out: Path, pictures: dict[str, Pixels]) -> list[Result]:
     return at_size(paths, [Ours(), Jpeg()], metrics, out / "out", 9000, Console(file=io.StringIO()))
 
 
+def test_two_without_loss_are_level() -> None:
+    pair = [result(codec, float("inf"), 0) for codec in ("native", "webp")]
+    assert wins(pair, PSNR, "webp")["all"] == 0
+    assert losses(pair, PSNR, "webp") == [("a", "psnr", 0), ("a", "mse", 0)]
+
+
 def test_tables_sheets_and_files(tmp_path: Path) -> None:
     pytest.importorskip("pytorch_msssim")
     results = go(tmp_path, {"first": make_picture(256, 300), "tiny": make_picture(64, 64)})
