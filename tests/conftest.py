@@ -132,7 +132,8 @@ def tiny_model() -> NativeModel:
     for step in range(60):
         torch.manual_seed(step)
         x, level = batch(pictures, 1, step, 2, 128), torch.rand(2) * MAX_LEVEL
-        loss, _ = rate_distortion_loss(x, *model(x, level), level)
+        decoded, bits = model(x, level)
+        loss, _ = rate_distortion_loss(x, decoded, bits, level, structure=0.5, visible=0.0)
         loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(model.parameters(), 200.0)
         optimiser.step(2e-3)

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from PIL import Image, features
 from torch import Tensor
 
+from latentcodec.codec.arguments import DEFAULT_EFFORT
 from latentcodec.container import Tile
 from latentcodec.errors import LimitExceeded, MalformedFile, MissingDependency, TruncatedFile
 from latentcodec.header import MAX_QUALITY_LEVEL, PIXELS, Box, Header, default_tile_size
@@ -32,7 +33,7 @@ FEW_COLOURS = 256
 REPEATING = 0.4  # share of pixels that are as a neighbour before them: of photographs 0.02 to 0.3
 _SAMPLED = 64  # rows that are looked at, about
 # Pillow's `method` and `quality`, which is effort here, by the codec's effort 1 to 9.
-_EFFORTS = ((2, 50), (3, 75), (4, 75), (4, 90), (5, 90), (6, 90), (6, 90), (6, 90), (6, 100))
+_EFFORTS = ((2, 50), (3, 75), (4, 90), (4, 90), (4, 90), (6, 90), (6, 90), (6, 100), (6, 100))
 _ONE_NUMBER = np.array([1 << 16, 1 << 8, 1], np.int32)  # of a colour
 _SIGNATURE = 0x2F
 _MIDDLE = 128  # the plane holds samples minus this, so that what is missing, zeros, is mid gray
@@ -93,7 +94,7 @@ def pack_pixels(pixels: Pixels, effort: int) -> tuple[bytes, int]:
     """(stream, digest) of a tile (H, W, 3) with sides of at most LONGEST_SIDE; effort: 1 to 9."""
     image = Image.fromarray(np.ascontiguousarray(pixels))
     # Most effort is not always fewest bytes.
-    tries = {_EFFORTS[effort - 1], _EFFORTS[min(effort - 1, 3)]} if effort > 4 else {_EFFORTS[effort - 1]}
+    tries = {_EFFORTS[effort - 1], _EFFORTS[min(effort, DEFAULT_EFFORT) - 1]}
     streams = (_vp8l(image, method, quality) for method, quality in sorted(tries))
     return min(streams, key=len), zlib.crc32(pixels.tobytes())
 

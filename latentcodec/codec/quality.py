@@ -1,7 +1,7 @@
 """Quality, 0 to 100, and the file's quality level, 0 to 4000: a polyline.
 
     quality    0 ───────────────────────── 60 ───────────── 100
-    level      0 ──────────────────────── 2880 ──────────── 4000
+    level      0 ──────────────────────── 2640 ──────────── 4000
 
 Equal steps of the level are equal steps of ln(lambda). Below quality 60 a picture shows that it was
 compressed, at 60 it looks clean on a normal screen, above it stands closer looks (docs/training.md).
@@ -10,8 +10,8 @@ compressed, at 60 it looks clean on a normal screen, above it stands closer look
 from __future__ import annotations
 
 CLEAN = 60.0  # the quality where the two parts meet
-CLEAN_LEVEL = 2880
-_BELOW, _ABOVE = 48, 28  # levels a step of quality
+CLEAN_LEVEL = 2640
+_BELOW, _ABOVE = 44, 34  # levels a step of quality
 
 
 def level_of_quality(quality: float) -> int:

@@ -21,7 +21,7 @@ LEVELS_PER_KNOT = MAX_LEVEL // (KNOTS - 1)
 # The trade-off bpp + lambda * D (D a distortion on the 0-255 scale) that level l is trained for is
 # LAMBDA_LOW * (LAMBDA_HIGH / LAMBDA_LOW) ** (l / MAX_LEVEL).
 LAMBDA_LOW = 1e-4
-LAMBDA_HIGH = 0.25
+LAMBDA_HIGH = 0.45
 
 
 def lambda_of_level(level: Tensor) -> Tensor:

@@ -62,8 +62,10 @@ class TrainingConfig:
     crop: int = 128
     learning_rate: float = 5e-4
     warm_up: int = 200
-    structure: float = 0.45
+    structure: float = 0.3
     """The share of MS-SSIM in the distortion."""
+    visible: float = 0.3
+    """The share of SSIMULACRA 2's sum (training.perceptual); MSE has what is left."""
     drawn: float = 0.1
     """The share of crops that are drawn (training.drawn), not cut from pictures."""
     average: float = 0.999
@@ -237,7 +239,7 @@ class Run:
         self.model.entropy.hyper_pull = float(self.step >= config.hyper_free)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=config.autocast):
             decoded, bits = self.model(x, level)
-        loss, tensors = self._loss(x, decoded, bits, level, config.structure)
+        loss, tensors = self._loss(x, decoded, bits, level, config.structure, config.visible)
         parts = {name: float(value) for name, value in tensors.items()}
         if not math.isfinite(parts["loss"]):
             raise TrainingError(

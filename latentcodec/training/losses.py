@@ -1,4 +1,4 @@
-"""The training loss: (bits per pixel + lambda * D) / sqrt(lambda), D a mix of MSE and MS-SSIM.
+"""The training loss: (bits per pixel + lambda * D) / sqrt(lambda), D of MSE, MS-SSIM and visible difference.
 
 D lives on the scale of the mean squared error of 8-bit values. The division by sqrt(lambda) makes the
 gradients of all qualities alike in size, so that one batch can hold all of them.
@@ -11,8 +11,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from latentcodec.nn.layers import lambda_of_level
+from latentcodec.training.perceptual import visible_difference
 
-MS_SSIM_SCALE = 1300.0  # 1 - MS-SSIM times this is of the size of the MSE of the same codec
+# 1 - MS-SSIM, and visible_difference, times these are of the size of the MSE of the same codec.
+MS_SSIM_SCALE = 1300.0
+VISIBLE_SCALE = 7.0
 # Wang et al., "Multiscale structural similarity" (2003): the exponents of the five scales.
 MS_SSIM_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
 
@@ -58,17 +61,21 @@ def _banded(kernel: Tensor, size: int) -> Tensor:
 
 
 def rate_distortion_loss(
-    x: Tensor, decoded: Tensor, bits: Tensor, level: Tensor, structure: float = 0.5
+    x: Tensor, decoded: Tensor, bits: Tensor, level: Tensor, structure: float, visible: float
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """The loss of a batch, and its parts without gradients.
 
-    x, decoded (B, 3, H, W); bits, level (B,); structure: the share of MS-SSIM in the distortion.
+    x, decoded (B, 3, H, W); bits, level (B,); structure, visible: the shares of MS-SSIM and of the visible
+    difference in the distortion.
     """
     weight = lambda_of_level(level)
     mse = F.mse_loss(decoded, x, reduction="none").mean((1, 2, 3)) * 255**2
     structural = 1 - ms_ssim(x, decoded)
-    distortion = (1 - structure) * mse + structure * MS_SSIM_SCALE * structural
+    seen = visible_difference(x, decoded)
+    distortion = (1 - structure - visible) * mse + structure * MS_SSIM_SCALE * structural
+    distortion = distortion + visible * VISIBLE_SCALE * seen
     bpp = bits / (x.shape[-2] * x.shape[-1])
     loss = ((bpp + weight * distortion) / weight.sqrt()).mean()
     parts = {"loss": loss, "bpp": bpp.mean(), "mse": mse.mean(), "ms_ssim": 1 - structural.mean()}
+    parts["visible"] = seen.mean()
     return loss, {k: v.detach() for k, v in parts.items()}

@@ -26,6 +26,7 @@ from latentcodec.codec.pixels import (
     unpack_pixels,
     worth_trying,
 )
+from latentcodec.codec.quality import CLEAN_LEVEL
 from latentcodec.container import File, Tile, pack, unpack
 from latentcodec.errors import (
     ChecksumMismatch,
@@ -75,7 +76,7 @@ def test_a_page_is_kept_as_it_is(codec: Codec) -> None:
     assert info(data).model == PIXELS
     assert info(data).lossless
     assert np.array_equal(rgb(codec.decode(data)), pixels)
-    assert len(data) < 0.6 * len(PictureEncoder(codec._native, from_array(pixels)).encode(2880).data)
+    assert len(data) < 0.6 * len(PictureEncoder(codec._native, from_array(pixels)).encode(CLEAN_LEVEL).data)
 
 
 def test_the_smaller_file_is_chosen_at_every_quality(codec: Codec) -> None:

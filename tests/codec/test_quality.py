@@ -19,7 +19,7 @@ def test_levels_rise_with_quality() -> None:
     assert all(low < high for low, high in pairwise(levels))
 
 
-@pytest.mark.parametrize("level", [0, 1, 47, 2879, 2880, 2881, 3999, 4000])
+@pytest.mark.parametrize("level", [0, 1, 43, CLEAN_LEVEL - 1, CLEAN_LEVEL, CLEAN_LEVEL + 1, 3999, 4000])
 def test_every_level_has_its_quality(level: int) -> None:
     assert 0 <= quality_of_level(level) <= 100
     assert level_of_quality(quality_of_level(level)) == level

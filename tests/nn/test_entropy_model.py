@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from pathlib import Path
 
@@ -143,8 +144,11 @@ def compare(
     """(file's ideal bits over the model's, differences of latents in sixteenths) of a photograph."""
     y = codec.analyse(photograph("coffee", width, height), level)
     tile = codec.encode_tile(y, level)
+    entropy = copy.deepcopy(model.entropy)
+    # The encoder's half is stored in float16, which may round a hyperlatent to the other side.
+    entropy.analysis.load_state_dict(codec.hyper_analysis.state_dict())
     with torch.no_grad():
-        latents, bits_y, bits_z = model.entropy(y[None], torch.tensor([float(level)]), relaxed=False)
+        latents, bits_y, bits_z = entropy(y[None], torch.tensor([float(level)]), relaxed=False)
     assert not latents.requires_grad
     return tile.bits / float(bits_y + bits_z), (latents[0] * FRACTION - tile.latents).abs()
 

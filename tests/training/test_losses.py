@@ -7,7 +7,14 @@ import torch
 from torch import Tensor
 
 from latentcodec.nn.layers import lambda_of_level
-from latentcodec.training.losses import MS_SSIM_SCALE, MS_SSIM_WEIGHTS, ms_ssim, rate_distortion_loss
+from latentcodec.training.losses import (
+    MS_SSIM_SCALE,
+    MS_SSIM_WEIGHTS,
+    VISIBLE_SCALE,
+    ms_ssim,
+    rate_distortion_loss,
+)
+from latentcodec.training.perceptual import visible_difference
 from tests.conftest import photograph
 
 
@@ -53,14 +60,16 @@ def test_ms_ssim_has_gradients_even_for_opposites() -> None:
 def test_the_loss_is_the_one_that_is_written_down() -> None:
     x = torch.cat([picture("astronaut", 128, 128), picture("coffee", 128, 128)])
     y, bits, level = distorted(x, 0.05), torch.tensor([9000.0, 30_000.0]), torch.tensor([0.0, 3000.0])
-    for share in (0.0, 0.5, 1.0):
-        loss, parts = rate_distortion_loss(x, y, bits, level, share)
+    for share, visible in ((0.0, 0.0), (0.5, 0.0), (0.3, 0.25), (0.0, 1.0)):
+        loss, parts = rate_distortion_loss(x, y, bits, level, share, visible)
         weight = lambda_of_level(level)
         mse = ((x - y) ** 2).mean((1, 2, 3)) * 255**2
-        distortion = (1 - share) * mse + share * MS_SSIM_SCALE * (1 - ms_ssim(x, y))
+        distortion = (1 - share - visible) * mse + share * MS_SSIM_SCALE * (1 - ms_ssim(x, y))
+        distortion = distortion + visible * VISIBLE_SCALE * visible_difference(x, y)
         expected = ((bits / 128**2 + weight * distortion) / weight**0.5).mean()
         assert loss.item() == pytest.approx(expected.item(), rel=1e-5)
         assert parts["loss"] == pytest.approx(loss.item())
         assert parts["bpp"] == pytest.approx(19_500 / 128**2)
         assert parts["mse"] == pytest.approx(mse.mean().item(), rel=1e-5)
         assert 0 < parts["ms_ssim"] < 1
+        assert parts["visible"] == pytest.approx(visible_difference(x, y).mean().item(), rel=1e-5)

@@ -1,0 +1,111 @@
+"""How far two pictures are from each other to the eye: the sum that SSIMULACRA 2 maps to its score.
+
+    RGB ─► linear ─► halved up to four times ─► X, Y, B - Y of each scale ─► blurred means, squares, products
+                                            ─► maps: structure, edges added, edges lost
+                                            ─► mean and 4-norm of each map ─► weighted sum
+
+Jon Sneyers, "SSIMULACRA 2" (2022), constants as in its reference, libjxl. Here it has gradients and takes
+crops: blurs are renormalised at the borders, and weights below 0.1 (the largest is 225) are left out, with
+them the sixth scale.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+SCALES = 5
+# Absorbance of the cones' opsins, and their bias.
+_OPSINS = (
+    (0.30, 0.622, 0.078),
+    (0.23, 0.692, 0.078),
+    (0.24342268924547819, 0.20476744424496821, 0.5518098665095536),
+)
+_BIAS = 0.0037930732552754493
+_NOISE = 0.0009  # C2 of SSIM
+_SIGMA, _RADIUS = 1.5, 5
+_LEAST = 1e-14  # keeps the 4-norm's gradient finite where pictures agree
+# Rows X, Y, B - Y; columns the scales; of each: structure (mean, peak), edges added (same), lost (same).
+_N = (0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
+_WEIGHTS = (
+    (
+        _N,
+        (0.0, 1.1041726, 0.0, 0.0, 0.0, 0.0),
+        (0.0, 1.8422456, 0.0, 11.4411726, 0.0, 0.0),
+        (0.0, 1.8787595, 0.0, 10.9490699, 0.0, 0.0),
+        (0.0, 0.0, 0.9677937, 0.9981767, 0.0, 0.0),
+    ),
+    (
+        (0.0, 7.4668903, 0.0, 0.0, 0.0, 17.4458340),
+        (0.0, 6.6836781, 0.0, 0.0, 0.0, 1.0278899),
+        (225.2051530, 19.2132382, 0.0, 0.0, 0.0, 0.0),
+        (176.3931760, 24.4330100, 0.0, 0.2852080, 0.0, 0.0),
+        (0.0, 34.7790634, 0.0, 44.8356253, 0.0, 0.0),
+    ),
+    (
+        _N,
+        _N,
+        _N,
+        (0.0, 8.8269828, 0.0, 23.1924334, 0.0, 0.0),
+        (95.1080499, 0.0, 0.9863978, 171.2667255, 0.9834383, 0.9807859),
+    ),
+)
+
+
+def visible_difference(x: Tensor, y: Tensor) -> Tensor:
+    """(B,) the difference of y from x, both (B, 3, H, W) sRGB in 0..1 with sides of at least 16 pixels.
+
+    0 for equal pictures, about 1 where SSIMULACRA 2 gives 86, 3 where 67, 18 where 6. Values outside of 0..1
+    count as the nearest inside.
+    """
+    weights = torch.tensor(_WEIGHTS, device=x.device)
+    pair = _linear(torch.stack([x, y]))
+    total = torch.zeros(x.shape[0], device=x.device)
+    for scale in range(SCALES):
+        if scale:
+            pair = torch.stack([F.avg_pool2d(each, 2) for each in pair])
+        planes = slice(1, 2) if scale == 0 else slice(0, 3)  # the first scale has weights for luma alone
+        maps = _maps(*_opponent(pair)[:, :, planes].unbind(0))  # (3 kinds, B, planes, h, w)
+        means = maps.mean((3, 4))
+        peaks = (maps.pow(4).mean((3, 4)) + _LEAST).pow(0.25) - _LEAST**0.25
+        norms = torch.stack([means, peaks], -1)  # (3 kinds, B, planes, 2)
+        weight = weights[planes, scale].view(-1, 3, 2).transpose(0, 1)[:, None]
+        total = total + (norms * weight).sum((0, 2, 3))
+    return 0.9562382616834844 * total
+
+
+def _linear(rgb: Tensor) -> Tensor:
+    """Light of sRGB values, which are clamped to 0..1."""
+    rgb = rgb.clamp(0, 1)
+    return torch.where(rgb <= 0.04045, rgb / 12.92, ((rgb.clamp(min=0.04) + 0.055) / 1.055) ** 2.4)
+
+
+def _opponent(light: Tensor) -> Tensor:
+    """X, Y and B - Y, all positive: (..., 3, H, W) of linear RGB."""
+    opsins = torch.tensor(_OPSINS, device=light.device)
+    mixed = torch.einsum("ij,...jhw->...ihw", opsins, light) + _BIAS
+    long, medium, short = (mixed ** (1 / 3) - _BIAS ** (1 / 3)).unbind(-3)
+    red_green, luma = 0.5 * (long - medium), 0.5 * (long + medium)
+    return torch.stack([red_green * 14 + 0.42, luma + 0.01, short - luma + 0.55], -3)
+
+
+def _maps(x: Tensor, y: Tensor) -> Tensor:
+    """(3, B, 3, H, W) loss of structure, edges added, edges lost, from (B, 3, H, W) opponent planes."""
+    rows = _blur(x.shape[-2], x.device)
+    columns = rows if x.shape[-1] == x.shape[-2] else _blur(x.shape[-1], x.device)
+    stack = rows @ torch.stack([x, y, x * x + y * y, x * y]) @ columns.t()
+    mean_x, mean_y, squares, product = stack.unbind(0)
+    covariance = 2 * (product - mean_x * mean_y) + _NOISE
+    variances = squares - mean_x * mean_x - mean_y * mean_y + _NOISE
+    structure = (1 - (1 - (mean_x - mean_y) ** 2) * covariance / variances).clamp(min=0)
+    edges = (1 + (y - mean_y).abs()) / (1 + (x - mean_x).abs()) - 1
+    return torch.stack([structure, edges.clamp(min=0), (-edges).clamp(min=0)])
+
+
+def _blur(size: int, device: torch.device) -> Tensor:
+    """(size, size) matrix of a Gaussian blur, renormalised at the borders."""
+    position = torch.arange(size, dtype=torch.float32, device=device)
+    distance = position - position[:, None]
+    kernel = torch.exp(-(distance**2) / (2 * _SIGMA**2)) * (distance.abs() <= _RADIUS)
+    return kernel / kernel.sum(1, keepdim=True)
