@@ -114,7 +114,7 @@ def test_options_that_do_not_fit(call: Call, picture: Path, lci: Path, model: Pa
     )
     assert (long.code, "80 tokens" in long.line) == (1, True)
     native = call("decompress", "--cleanup", lci, out)
-    assert (native.code, "native model" in native.line) == (1, True)
+    assert (native.code, "of no autoencoder" in native.line) == (1, True)
     assert call("decompress", "--", "--cleanup", out).code == 1  # a file of that name
 
 

@@ -10,6 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
+from latentcodec.codec.quality import level_of_quality
 from latentcodec.errors import TrainingError
 from latentcodec.nn.native import NativeModel
 from latentcodec.training.evaluate import SMALLEST, evaluate, load, zero_branches
@@ -42,7 +43,7 @@ def test_a_curve(tiny_model: NativeModel, tmp_path: Path) -> None:
         assert values == sorted(values)
     x = load(paths[0])
     with torch.no_grad():
-        decoded, bits = tiny_model(x, torch.tensor([2400.0]), relaxed=False)
+        decoded, bits = tiny_model(x, torch.tensor([float(level_of_quality(50))]), relaxed=False)
     (alone,) = evaluate(tiny_model, paths[:1], (50.0,))
     decoded = (decoded * 255).round().clamp(0, 255) / 255
     assert alone.bpp == pytest.approx(float(bits) / (192 * 192))
