@@ -146,7 +146,8 @@ class Codec:
         so, at any quality and target.
         strip leaves EXIF and XMP out; those larger than Limits.max_metadata_bytes are left out with a
         DroppedDataWarning.
-        effort: 1 to 9, how long the encoder looks for a better file. With autoencoders, 4 to 9 refine the
+        effort: 1 to 9, how long the encoder looks for fewer bytes. With the native model, 4 to 9 look for
+        those of equal PSNR, at some cost to the eye (docs/training.md). With autoencoders, they refine the
         latents through the decoder, each about twice as long as the one before. quantiser, of autoencoders:
         "scalar", or "palette" for comparison, which has one rate and neither refinement nor prior.
         Raises InvalidArgument, TargetUnreachable (naming the reachable bound; also where even quality 100
