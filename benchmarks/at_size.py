@@ -20,6 +20,7 @@ from rich.console import Console
 from rich.progress import track
 
 from benchmarks.comparison import Panel, contact_sheet
+from benchmarks.curves import OURS
 from benchmarks.datasets import Pixels, load
 from benchmarks.demo import nearest_not_over
 from benchmarks.metrics import Metric
@@ -52,7 +53,6 @@ __all__ = [
 SIDE, SIZE = 512, 5_000
 CODECS = ("native", "jpeg", "webp", "avif", "jpegxl")
 METRICS = ("psnr", "ms_ssim", "ssimulacra2")
-OURS = "native"
 NO_FILE_NAME = re.compile(r"[^\w.-]+")
 HIGHEST = 99  # of qualities: at 100 some codecs are lossless
 

@@ -22,7 +22,17 @@ from numpy.typing import NDArray
 
 from benchmarks.rows import Row
 
-__all__ = ["AXES", "Axis", "Curve", "Sweep", "lost_nothing", "mean_curves", "published_curves", "sweeps"]
+__all__ = [
+    "AXES",
+    "OURS",
+    "Axis",
+    "Curve",
+    "Sweep",
+    "lost_nothing",
+    "mean_curves",
+    "published_curves",
+    "sweeps",
+]
 
 PUBLISHED = Path(__file__).parent / "data" / "kodak_published.json"
 KODAK = 24

@@ -22,6 +22,7 @@ from rich.progress import track
 
 from benchmarks.at_size import HIGHEST, best_file, table_head
 from benchmarks.comparison import DETAIL, ZOOM, Box, Panel, busiest, contact_sheet
+from benchmarks.curves import OURS
 from benchmarks.datasets import DataSet, Pixels
 from benchmarks.equal_quality import percent, turns_lossless
 from benchmarks.failure_kinds import Kind
@@ -44,9 +45,9 @@ PHOTOGRAPHS = ("chelsea.png", "coffee.png", "astronaut.png")
 QUALITIES = (10.0, 30.0, 50.0, 70.0, 90.0)
 QUALITY = 55
 """Of native in the strips."""
-OURS = "native"
 MARKS = ("<!-- failures: begin -->", "<!-- failures: end -->")
 NONE = "–"
+FOOTNOTE = r"\* Native keeps some without loss: bytes at equal quality, and WebP may be lossless too."
 
 
 def failures(
@@ -178,11 +179,12 @@ def _table(
         f"{LABELS.get(other, other)}, {metric.label}" for other in others for metric in metrics.values()
     ]
     lines = table_head("kind", "pictures", *labels)
+    marked = False
     for name, kind in kinds.items():
         own = [row for row in rows if row.picture.startswith(f"{name}.")]
         title = kind.title
         if turns_lossless(own, OURS):
-            title += " \\*"
+            title, marked = f"{title} \\*", True
             exact = {f"{name}.{each}.png": _webp_bpp(picture) for each, picture in kind.pictures.items()}
             cells = [
                 _signed(percent(own, OURS, other, metric, exact if other == "webp" else {}))
@@ -197,12 +199,9 @@ def _table(
                 for metric in metrics
             ]
         lines.append(f"| {' | '.join([title, str(len(kind.pictures)), *cells])} |")
-    lines += [
-        "",
-        r"\* Native keeps some of these without loss: bytes at equal quality, and WebP may be lossless too.",
-        "",
-    ]
-    lines += [*(f"- {LABELS.get(peer.name, peer.name)}: {peer.version}" for peer in peers)]
+    if marked:
+        lines += ["", FOOTNOTE]
+    lines += ["", *(f"- {LABELS.get(peer.name, peer.name)}: {peer.version}" for peer in peers)]
     return "\n".join(lines) + "\n"
 
 

@@ -11,6 +11,7 @@ from PIL import Image
 from rich.console import Console
 
 from benchmarks.comparison import DETAIL, LINE, MARGIN, ZOOM
+from benchmarks.datasets import Pixels
 from benchmarks.failure_kinds import Kind
 from benchmarks.failures import MARKS, QUALITY, failures, publish, strip
 from benchmarks.metrics import METRICS
@@ -46,6 +47,31 @@ def test_table_and_strips(tmp_path: Path) -> None:
     before = (tmp_path / "run" / "rows.jsonl").stat().st_mtime_ns
     assert failures(KINDS, PEERS, metrics, tmp_path, console=Console(file=io.StringIO())) == table
     assert (tmp_path / "run" / "rows.jsonl").stat().st_mtime_ns != before
+
+
+class OursLossless(Ours):
+    """Keeps pictures as they are from quality 50 on."""
+
+    def encode(self, picture: Pixels, setting: float) -> bytes:
+        if setting < 50:
+            return super().encode(picture, setting)
+        stream = io.BytesIO()
+        Image.fromarray(picture).save(stream, "WEBP", lossless=True, quality=100, method=6)
+        return stream.getvalue()
+
+
+def test_kinds_that_are_kept_without_loss_are_marked_and_race_a_lossless_webp(tmp_path: Path) -> None:
+    x, y = np.meshgrid(np.arange(128), np.arange(128))
+    bars = np.repeat((200 * (x // 5 + y // 7 & 1) + 20)[..., None], 3, 2).astype(np.uint8)
+    kinds = {"plain": KINDS["plain"], "bars": Kind("Bars", {"bars": bars}, ("bars",))}
+    console = Console(file=io.StringIO())
+    metrics = {"psnr": METRICS["psnr"]}
+    lossy = failures(kinds, PEERS, metrics, tmp_path / "lossy", console=console)
+    assert "\\*" not in lossy
+    table = failures(kinds, [OursLossless(), WebP()], metrics, tmp_path / "exact", console=console)
+    assert r"\* Native keeps some without loss" in table
+    (line,) = (line for line in table.splitlines() if line.startswith(r"| Bars \* | 1 | "))
+    assert float(line.split("|")[3]) == pytest.approx(0, abs=0.5)  # the very same files
 
 
 def test_a_strip_shows_the_pixels_that_the_files_hold() -> None:

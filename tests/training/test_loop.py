@@ -175,6 +175,21 @@ def test_no_step_closes_a_channel(tmp_path: Path, pictures: Path) -> None:
     assert torch.equal(run.model.analysis.log_gain.detach(), lowest)
 
 
+def test_the_shares_of_the_distortion_reach_the_loss(
+    tmp_path: Path, pictures: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = create(tmp_path / "run", pictures, structure=0.2, visible=0.7)
+    seen: list[tuple[float, ...]] = []
+
+    def noting(*arguments: Any) -> Any:
+        seen.append(arguments[4:])
+        return rate_distortion_loss(*arguments)
+
+    monkeypatch.setattr(run, "_loss", noting)
+    run.train_step()
+    assert seen == [(0.2, 0.7)]
+
+
 def test_every_step_sees_all_qualities(
     tmp_path: Path, pictures: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
