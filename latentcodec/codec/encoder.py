@@ -23,6 +23,7 @@ from latentcodec.chunks import DEFAULT_LIMITS, Limits
 from latentcodec.codec import search
 from latentcodec.codec.arguments import DEFAULT_EFFORT
 from latentcodec.codec.decoder import Pixels, pieces, synthesise_picture
+from latentcodec.codec.distortion import Slopes, measure
 from latentcodec.codec.native import NativeCodec
 from latentcodec.codec.pixels import pixel_tiles
 from latentcodec.codec.planes import (
@@ -197,19 +198,19 @@ class PictureEncoder(BaseEncoder):
 
     def _slopes(
         self, latents: Tensor, gradients: bool, *, plane: Tensor, box: LatentBox, level: int
-    ) -> search.Slopes:
+    ) -> Slopes:
         """What the picture says of a tile's latents, in the plane around it."""
         x0, y0, x1, y1 = box
         plane[:, y0:y1, x0:x1] = latents.cpu()
         device = self.codec.device
-        error = torch.empty((-(-latents.shape[1] // 2), -(-latents.shape[2] // 2)), device=device)
+        distortion = torch.empty((-(-latents.shape[1] // 2), -(-latents.shape[2] // 2)), device=device)
         kept = torch.empty((2 * gradients, *latents.shape), device=device)
         for left, top, right, bottom in pieces(x1 - x0, y1 - y0):
             piece = (x0 + left, y0 + top, x0 + right, y0 + bottom)
             a0, b0, a1, b1 = with_halo(piece, search.HALO, plane.shape[2], plane.shape[1])
             core = slice(piece[1] - b0, piece[3] - b0), slice(piece[0] - a0, piece[2] - a0)
-            pixels = self._weighted_pixels(a0, b0, a1, b1)
-            found = search.squared_error(
+            pixels = self._counted_pixels(a0, b0, a1, b1)
+            found = measure(
                 self.codec,
                 plane[:, b0:b1, a0:a1],
                 level,
@@ -220,20 +221,19 @@ class PictureEncoder(BaseEncoder):
             )
             for gradient, part in zip(kept, found.gradients, strict=True):
                 gradient[:, top:bottom, left:right] = part
-            error[top // 2 : -(-bottom // 2), left // 2 : -(-right // 2)] = found.error
-        return search.Slopes(error, tuple(kept))
+            distortion[top // 2 : -(-bottom // 2), left // 2 : -(-right // 2)] = found.distortion
+        return Slopes(distortion, tuple(kept))
 
-    def _weighted_pixels(self, x0: int, y0: int, x1: int, y1: int) -> Tensor:
-        """(4, 8h, 8w): samples in 0..1, and each pixel's weight; 0 outside and where fully transparent."""
+    def _counted_pixels(self, x0: int, y0: int, x1: int, y1: int) -> Tensor:
+        """(4, 8h, 8w): samples in 0..1, and 1 where a pixel counts: inside and not fully transparent."""
         rows, columns = slice(PATCH * y0, PATCH * y1), slice(PATCH * x0, PATCH * x1)
         pixels = torch.from_numpy(self._padded[rows, columns].copy()).to(self.codec.device)
-        weight = torch.zeros(1, *pixels.shape[:2], device=pixels.device)
-        inside = weight[:, : self.picture.height - PATCH * y0, : self.picture.width - PATCH * x0]
+        counts = torch.zeros(1, *pixels.shape[:2], device=pixels.device)
+        inside = counts[:, : self.picture.height - PATCH * y0, : self.picture.width - PATCH * x0]
         inside.fill_(1)
         if self.picture.alpha is not None:
             inside.copy_(torch.from_numpy(self.picture.alpha[rows, columns] > 0))
-        samples = pixels.permute(2, 0, 1) / 255
-        return torch.cat([samples, weight * search.weights(samples)])
+        return torch.cat([pixels.permute(2, 0, 1) / 255, counts])
 
     def _synthesise(self, plane: Tensor, file: File) -> Pixels:
         return synthesise_picture(self.codec, plane, file.header)

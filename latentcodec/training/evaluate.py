@@ -19,8 +19,8 @@ from torch import Tensor
 from latentcodec.codec.quality import level_of_quality
 from latentcodec.errors import TrainingError
 from latentcodec.nn.native import NativeModel
+from latentcodec.nn.structure import ms_ssim
 from latentcodec.training.data import unreadable
-from latentcodec.training.losses import ms_ssim
 
 QUALITIES = (0.0, 20.0, 40.0, 60.0, 80.0, 100.0)
 SMALLEST = 192  # pixels: a multiple of 32 that leaves all five scales of MS-SSIM their window

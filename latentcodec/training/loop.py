@@ -65,7 +65,7 @@ class TrainingConfig:
     structure: float = 0.3
     """The share of MS-SSIM in the distortion."""
     visible: float = 0.3
-    """The share of SSIMULACRA 2's sum (training.perceptual); MSE has what is left."""
+    """The share of SSIMULACRA 2's sum (nn.perceptual); MSE has what is left."""
     drawn: float = 0.1
     """The share of crops that are drawn (training.drawn), not cut from pictures."""
     average: float = 0.999

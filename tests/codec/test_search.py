@@ -7,8 +7,9 @@ import pytest
 import torch
 
 from latentcodec.chunks import DEFAULT_LIMITS
-from latentcodec.codec import encoder, search
+from latentcodec.codec import distortion, encoder, search
 from latentcodec.codec.decoder import decode_file
+from latentcodec.codec.distortion import Slopes, measure
 from latentcodec.codec.encoder import PictureEncoder
 from latentcodec.codec.native import NativeCodec, step_targets
 from latentcodec.codec.planes import Box as LatentBox
@@ -29,11 +30,13 @@ def decoded(codec: NativeCodec, data: bytes) -> Picture:
 
 
 def cost(picture: Picture, data: bytes, shown: Pixels, level: int) -> float:
-    """Bits + lambda x squared error, weighted as the search does, of a whole file."""
-    samples = torch.from_numpy(picture.pixels).permute(2, 0, 1) / 255
-    errors = (shown.astype(float) - picture.pixels) ** 2
-    error = float((errors.sum(2) * search.weights(samples)[0].numpy()).sum()) / 3
-    return 8 * len(data) + float(lambda_of_level(torch.tensor(float(level)))) * error
+    """Bits + lambda x distortion of a whole file."""
+    x, y = (
+        torch.from_numpy(pixels).permute(2, 0, 1)[None] / 255 for pixels in (picture.pixels.copy(), shown)
+    )
+    cells = distortion._distortion(x, y, torch.ones_like(x[:, :1]))
+    weight = float(lambda_of_level(torch.tensor(float(level))))
+    return 8 * len(data) + weight * distortion.CELL**2 * float(cells.sum())
 
 
 @pytest.mark.parametrize("level", [1200, LEVEL, 3400])
@@ -83,7 +86,7 @@ def test_gray_and_transparent_pixels(native: NativeCodec) -> None:
     alpha[:, 48:] = 0
     hidden = from_array(np.concatenate([pixels, alpha], 2))
     made = PictureEncoder(native, hidden, effort=6)
-    weight = made._weighted_pixels(2, 0, 8, 8)[3]
+    weight = made._counted_pixels(2, 0, 8, 8)[3]
     assert weight[:, :32].all()
     assert not weight[:, 32:].any()
     assert decoded(native, made.encode(LEVEL).data).alpha is not None
@@ -91,19 +94,9 @@ def test_gray_and_transparent_pixels(native: NativeCodec) -> None:
 
 def test_pixels_beyond_the_picture_do_not_count(native: NativeCodec) -> None:
     made = PictureEncoder(native, from_array(photograph(width=20, height=11)))
-    samples = made._weighted_pixels(1, 0, 3, 2)
+    samples = made._counted_pixels(1, 0, 3, 2)
     assert samples.shape == (4, 16, 16)
     assert (samples[3] > 0).sum() == 11 * 12
-
-
-def test_errors_weigh_less_where_a_picture_is_busy() -> None:
-    samples = torch.full((3, 32, 64), 0.5)
-    samples[:, :, 32:] += 0.2 * (torch.rand((32, 32), generator=torch.Generator().manual_seed(1)) - 0.5)
-    weights = search.weights(samples)
-    assert weights.shape == (1, 32, 64)
-    assert weights.mean() == pytest.approx(1, abs=1e-5)
-    assert weights[0, :, :24].min() > 1 > weights[0, :, 40:].max() > 1 - search.MASKED
-    assert torch.allclose(search.weights(torch.zeros(3, 8, 8)), torch.ones(1, 8, 8))
 
 
 def test_nothing_better_leaves_the_tile(native: NativeCodec) -> None:
@@ -112,10 +105,10 @@ def test_nothing_better_leaves_the_tile(native: NativeCodec) -> None:
     tile = native.quantise(step_targets(y), native.hyperlatents(y, LEVEL), LEVEL, 8, 8)
     asked = []
 
-    def ever_worse(latents: torch.Tensor, gradients: bool) -> search.Slopes:
+    def ever_worse(latents: torch.Tensor, gradients: bool) -> Slopes:
         asked.append(gradients)
-        error = torch.full((4, 4), 1e6 * len(asked))
-        return search.Slopes(error, (torch.full(latents.shape, 1e3),) * 2 if gradients else ())
+        worse = torch.full((4, 4), 1e6 * len(asked))
+        return Slopes(worse, (torch.full(latents.shape, 1e3),) * 2 if gradients else ())
 
     found = search.search(native, tile, LEVEL, ever_worse, 3)
     assert torch.equal(found.latents, tile.latents)
@@ -156,19 +149,19 @@ def test_bits_are_those_of_the_stream(native: NativeCodec) -> None:
     assert bits == pytest.approx(native.code(tile, LEVEL).bits, rel=0.01)
 
 
-def slopes_of(native: NativeCodec, pixels: Pixels, latents: torch.Tensor, box: LatentBox) -> search.Slopes:
+def slopes_of(native: NativeCodec, pixels: Pixels, latents: torch.Tensor, box: LatentBox) -> Slopes:
     """Of a piece of a picture's plane, with its halo."""
     made = PictureEncoder(native, from_array(pixels))
     x0, y0, x1, y1 = with_halo(box, search.HALO, latents.shape[2], latents.shape[1])
     core = slice(box[1] - y0, box[3] - y0), slice(box[0] - x0, box[2] - x0)
-    samples = made._weighted_pixels(x0, y0, x1, y1)
+    samples = made._counted_pixels(x0, y0, x1, y1)
     piece = latents[:, y0:y1, x0:x1]
-    return search.squared_error(native, piece, LEVEL, samples, core, gray=False, gradients=True)
+    return measure(native, piece, LEVEL, samples, core, gray=False, gradients=True)
 
 
 @pytest.fixture
 def exact(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(search, "fast_precision", full_precision)
+    monkeypatch.setattr(distortion, "fast_precision", full_precision)
 
 
 def test_slopes_and_curvature(native: NativeCodec, exact: None) -> None:
@@ -177,7 +170,7 @@ def test_slopes_and_curvature(native: NativeCodec, exact: None) -> None:
     y = native.analyse(pixels, LEVEL)
     tile = native.quantise(step_targets(y), native.hyperlatents(y, LEVEL), LEVEL, 12, 12)
 
-    def at(latents: torch.Tensor) -> search.Slopes:
+    def at(latents: torch.Tensor) -> Slopes:
         return slopes_of(native, pixels, latents, (0, 0, 12, 12))
 
     linear, logarithmic = at(tile.latents).gradients
@@ -188,9 +181,9 @@ def test_slopes_and_curvature(native: NativeCodec, exact: None) -> None:
         one[channel, 6, 6] = FRACTION // 4
         here = float(tile.latents[channel, 6, 6]) / FRACTION
         slope = float(linear[channel, 6, 6] + logarithmic[channel, 6, 6] / (1 + abs(here)))
-        difference = 2 * float((at(tile.latents + one).error - at(tile.latents - one).error).sum())
+        difference = 2 * float((at(tile.latents + one).distortion - at(tile.latents - one).distortion).sum())
         assert difference == pytest.approx(slope, abs=0.05 * float(curvature[channel]))
-        up, middle, down = (float(at(tile.latents + sign * 4 * one).error.sum()) for sign in (1, 0, -1))
+        up, middle, down = (float(at(tile.latents + sign * 4 * one).distortion.sum()) for sign in (1, 0, -1))
         ratios.append((up - 2 * middle + down) / float(curvature[channel]))
     assert 0.3 < np.median(ratios) < 1.5
 
@@ -202,7 +195,7 @@ def test_a_halo_makes_a_core_s_slopes(native: NativeCodec, exact: None) -> None:
     whole = slopes_of(native, pixels, tile.latents, (0, 0, 32, 16))
     for x in (0, 16):
         part = slopes_of(native, pixels, tile.latents, (x, 0, x + 16, 16))
-        assert torch.allclose(part.error, whole.error[:, x // 2 : x // 2 + 8], rtol=0.1)
+        assert torch.allclose(part.distortion, whole.distortion[:, x // 2 : x // 2 + 8], rtol=0.1)
         for ours, theirs in zip(part.gradients, whole.gradients, strict=True):
             expected = theirs[:, :, x : x + 16]
             assert (ours - expected).norm() < 0.05 * expected.norm()
@@ -214,8 +207,8 @@ def test_estimates_in_bfloat16_are_close(native: NativeCodec) -> None:
     tile = native.quantise(step_targets(y), native.hyperlatents(y, LEVEL), LEVEL, 12, 12)
     fast = slopes_of(native, pixels, tile.latents, (0, 0, 12, 12))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(search, "fast_precision", full_precision)
+        patch.setattr(distortion, "fast_precision", full_precision)
         exact = slopes_of(native, pixels, tile.latents, (0, 0, 12, 12))
-    assert (fast.error - exact.error).norm() < 0.02 * exact.error.norm()
+    assert (fast.distortion - exact.distortion).norm() < 0.02 * exact.distortion.norm()
     for ours, theirs in zip(fast.gradients, exact.gradients, strict=True):
         assert (ours - theirs).norm() < 0.1 * theirs.norm()

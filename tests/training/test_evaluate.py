@@ -13,8 +13,8 @@ from PIL import Image
 from latentcodec.codec.quality import level_of_quality
 from latentcodec.errors import TrainingError
 from latentcodec.nn.native import NativeModel
+from latentcodec.nn.structure import ms_ssim
 from latentcodec.training.evaluate import SMALLEST, evaluate, load, zero_branches
-from latentcodec.training.losses import ms_ssim
 from tests.conftest import photograph
 
 

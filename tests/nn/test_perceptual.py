@@ -13,7 +13,7 @@ from scipy.ndimage import gaussian_filter
 from torch import Tensor
 
 from latentcodec.metrics import ssimulacra2
-from latentcodec.training.perceptual import visible_difference
+from latentcodec.nn.perceptual import visible_cells, visible_difference
 from tests.conftest import photograph
 
 
@@ -94,3 +94,23 @@ def test_its_gradient_makes_it_smaller() -> None:
     assert y.grad is not None
     after = visible_difference(x, y.detach() - 1e-3 * y.grad / y.grad.square().mean().sqrt())
     assert after.item() < 0.98 * before.item()
+
+
+def test_cells_of_one_picture_are_its_difference() -> None:
+    x = torch.cat([picture("astronaut", 64, 64), picture("coffee", 64, 64)])
+    y = (x + 0.05 * torch.randn(x.shape, generator=torch.Generator().manual_seed(1))).clamp(0, 1)
+    assert torch.allclose(visible_cells(x, y, 64)[:, 0, 0], visible_difference(x, y), rtol=1e-4)
+    cells = visible_cells(x, y, 16)
+    assert cells.shape == (2, 4, 4)
+    # A mean of 4-norms is at most the whole's: what is left are the means, which agree.
+    assert (cells.mean((1, 2)) < visible_difference(x, y)).all()
+    assert (cells.mean((1, 2)) > 0.6 * visible_difference(x, y)).all()
+
+
+def test_a_cell_s_damage_is_seen_there_most() -> None:
+    x = picture("chelsea", 128, 160)
+    y = x.clone()
+    y[..., 48:64, 96:112] = y[..., 48:64, 96:112].flip(-1)
+    cells = visible_cells(x, y, 16)[0]
+    assert int(cells.argmax()) == 3 * 10 + 6
+    assert cells[3, 6] > 5 * cells[3, 1]

@@ -2,7 +2,8 @@
 
     RGB ─► linear ─► halved up to four times ─► X, Y, B - Y of each scale ─► blurred means, squares, products
                                             ─► maps: structure, edges added, edges lost
-                                            ─► mean and 4-norm of each map ─► weighted sum
+                                            ─► mean and 4-norm of each map, or of each of its cells
+                                            ─► weighted sum
 
 Jon Sneyers, "SSIMULACRA 2" (2022), constants as in its reference, libjxl. Here it has gradients and takes
 crops: blurs are renormalised at the borders, and weights below 0.1 (the largest is 225) are left out, with
@@ -15,7 +16,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from latentcodec.nn.structure import renormalised_blur
+
 SCALES = 5
+VISIBLE_SCALE = 7.0  # visible_difference times this is of the size of the MSE of the same codec
 # Absorbance of the cones' opsins, and their bias.
 _OPSINS = (
     (0.30, 0.622, 0.078),
@@ -24,7 +28,7 @@ _OPSINS = (
 )
 _BIAS = 0.0037930732552754493
 _NOISE = 0.0009  # C2 of SSIM
-_SIGMA, _RADIUS = 1.5, 5
+_RADIUS = 5  # of its blur, whose sigma is that of SSIM
 _LEAST = 1e-14  # keeps the 4-norm's gradient finite where pictures agree
 # Rows X, Y, B - Y; columns the scales; of each: structure (mean, peak), edges added (same), lost (same).
 _N = (0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
@@ -59,20 +63,40 @@ def visible_difference(x: Tensor, y: Tensor) -> Tensor:
     0 for equal pictures, about 1 where SSIMULACRA 2 gives 86, 3 where 67, 18 where 6. Values outside of 0..1
     count as the nearest inside.
     """
+    return _difference(x, y, None)[:, 0, 0]
+
+
+def visible_cells(x: Tensor, y: Tensor, cell: int) -> Tensor:
+    """(B, H / cell, W / cell) the difference in each cell of cell x cell pixels, a multiple of 16.
+
+    As visible_difference, with the mean and the 4-norm of each cell in place of the picture's; H and W are
+    multiples of `cell`.
+    """
+    return _difference(x, y, cell)
+
+
+def _difference(x: Tensor, y: Tensor, cell: int | None) -> Tensor:
     weights = torch.tensor(_WEIGHTS, device=x.device)
     pair = _linear(torch.stack([x, y]))
-    total = torch.zeros(x.shape[0], device=x.device)
+    total = torch.zeros(1, device=x.device)
     for scale in range(SCALES):
         if scale:
             pair = torch.stack([F.avg_pool2d(each, 2) for each in pair])
         planes = slice(1, 2) if scale == 0 else slice(0, 3)  # the first scale has weights for luma alone
         maps = _maps(*_opponent(pair)[:, :, planes].unbind(0))  # (3 kinds, B, planes, h, w)
-        means = maps.mean((3, 4))
-        peaks = (maps.pow(4).mean((3, 4)) + _LEAST).pow(0.25) - _LEAST**0.25
-        norms = torch.stack([means, peaks], -1)  # (3 kinds, B, planes, 2)
-        weight = weights[planes, scale].view(-1, 3, 2).transpose(0, 1)[:, None]
-        total = total + (norms * weight).sum((0, 2, 3))
+        means = _means(maps, cell, scale)
+        peaks = (_means(maps.pow(4), cell, scale) + _LEAST).pow(0.25) - _LEAST**0.25
+        weight = weights[planes, scale].view(-1, 3, 2).permute(2, 1, 0)[:, :, None, :, None, None]
+        total = total + (means * weight[0] + peaks * weight[1]).sum((0, 2))
     return 0.9562382616834844 * total
+
+
+def _means(maps: Tensor, cell: int | None, scale: int) -> Tensor:
+    """Of (..., h, w): (..., 1, 1), or (..., rows, columns) of the cells that are `cell` wide at scale 0."""
+    if cell is None:
+        return maps.mean((-2, -1), keepdim=True)
+    pooled = F.avg_pool2d(maps.flatten(0, -3), cell >> scale)
+    return pooled.view(*maps.shape[:-2], *pooled.shape[-2:])
 
 
 def _linear(rgb: Tensor) -> Tensor:
@@ -92,8 +116,8 @@ def _opponent(light: Tensor) -> Tensor:
 
 def _maps(x: Tensor, y: Tensor) -> Tensor:
     """(3, B, 3, H, W) loss of structure, edges added, edges lost, from (B, 3, H, W) opponent planes."""
-    rows = _blur(x.shape[-2], x.device)
-    columns = rows if x.shape[-1] == x.shape[-2] else _blur(x.shape[-1], x.device)
+    rows = renormalised_blur(x.shape[-2], _RADIUS, x.device)
+    columns = rows if x.shape[-1] == x.shape[-2] else renormalised_blur(x.shape[-1], _RADIUS, x.device)
     stack = rows @ torch.stack([x, y, x * x + y * y, x * y]) @ columns.t()
     mean_x, mean_y, squares, product = stack.unbind(0)
     covariance = 2 * (product - mean_x * mean_y) + _NOISE
@@ -101,11 +125,3 @@ def _maps(x: Tensor, y: Tensor) -> Tensor:
     structure = (1 - (1 - (mean_x - mean_y) ** 2) * covariance / variances).clamp(min=0)
     edges = (1 + (y - mean_y).abs()) / (1 + (x - mean_x).abs()) - 1
     return torch.stack([structure, edges.clamp(min=0), (-edges).clamp(min=0)])
-
-
-def _blur(size: int, device: torch.device) -> Tensor:
-    """(size, size) matrix of a Gaussian blur, renormalised at the borders."""
-    position = torch.arange(size, dtype=torch.float32, device=device)
-    distance = position - position[:, None]
-    kernel = torch.exp(-(distance**2) / (2 * _SIGMA**2)) * (distance.abs() <= _RADIUS)
-    return kernel / kernel.sum(1, keepdim=True)

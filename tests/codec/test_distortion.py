@@ -1,0 +1,74 @@
+"""What the search minimises: near the loss's distortion, local, and blind to pixels that do not count."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from latentcodec.codec.distortion import CELL, STRUCTURE, VISIBLE, _distortion, measure
+from latentcodec.codec.native import NativeCodec
+from latentcodec.nn.perceptual import VISIBLE_SCALE, visible_difference
+from latentcodec.nn.structure import MS_SSIM_SCALE, ms_ssim
+from tests.conftest import photograph
+
+
+def picture(name: str, height: int, width: int) -> Tensor:
+    return torch.from_numpy(photograph(name, width, height)).permute(2, 0, 1)[None].float() / 255
+
+
+def noisy(x: Tensor, amount: float = 0.03) -> Tensor:
+    return (x + amount * torch.randn(x.shape, generator=torch.Generator().manual_seed(1))).clamp(0, 1)
+
+
+@pytest.mark.parametrize("name", ["astronaut", "coffee"])
+def test_it_is_near_the_loss_s_with_its_shares(name: str) -> None:
+    x = picture(name, 192, 256)
+    y = noisy(x)
+    cells = _distortion(x, y, torch.ones_like(x[:, :1]))
+    expected = (1 - STRUCTURE - VISIBLE) * (x - y).square().mean() * 255**2
+    expected = expected + STRUCTURE * MS_SSIM_SCALE * (1 - ms_ssim(x, y)[0])
+    expected = expected + VISIBLE * VISIBLE_SCALE * visible_difference(x, y)[0]
+    assert cells.shape == (12, 16)
+    assert float(cells.mean()) == pytest.approx(float(expected), rel=0.15)
+
+
+def test_pixels_that_do_not_count_are_right() -> None:
+    x = picture("chelsea", 64, 96)
+    y = noisy(x)
+    counts = torch.ones_like(x[:, :1])
+    counts[..., 32:] = 0
+    cells = _distortion(x, y, counts)
+    other = y.clone()
+    other[..., 32:] = 0.5
+    assert torch.equal(_distortion(x, other, counts), cells)
+    assert cells[:, :2].min() > 0.1
+    assert not _distortion(x, y, torch.zeros_like(counts)).max() > 1e-3
+
+
+@pytest.mark.parametrize(("height", "width"), [(8, 8), (24, 40), (16, 72)])
+def test_sides_need_not_be_whole_cells(height: int, width: int) -> None:
+    x = picture("coffee", height, width)
+    counts = torch.ones_like(x[:, :1])
+    cells = _distortion(x, noisy(x), counts)
+    assert cells.shape == (-(-height // CELL), -(-width // CELL))
+    assert cells.isfinite().all()
+    assert (cells > 0).all()
+    assert _distortion(x, x, counts).abs().max() < 1e-3
+
+
+def test_a_gray_picture_is_measured_as_it_is_shown(native: NativeCodec) -> None:
+    """The mean of the channels, in each of the three: what a decoder makes of a gray picture."""
+    level = 2400
+    pixels = photograph("chelsea", 64, 64)
+    pixels[:] = pixels[..., 1:2]
+    latents = (16 * native.analyse(pixels, level)).round().to(torch.int32)
+    samples = torch.cat([torch.from_numpy(pixels).permute(2, 0, 1) / 255, torch.ones(1, 64, 64)])
+    core = slice(0, 8), slice(0, 8)
+    found = measure(native, latents, level, samples, core, gray=True, gradients=False)
+    with torch.inference_mode():
+        decoded = native.synthesis(latents[None].float() / 16, torch.tensor([float(level)]))
+    shown = decoded.mean(1, keepdim=True).expand(-1, 3, -1, -1)
+    expected = _distortion(samples[None, :3], shown, samples[None, 3:])
+    assert torch.allclose(found.distortion, expected, rtol=0.05, atol=0.02 * float(expected.mean()))
+    assert found.gradients == ()
