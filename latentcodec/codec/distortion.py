@@ -25,10 +25,9 @@ from latentcodec.nn.structure import MS_SSIM_SCALE, structure_cells
 
 # The shares of structure and visible difference; squared error has what is left. With more of the two the
 # search saves less at equal PSNR; with less it takes away what they stand for (docs/training.md, "Effort").
-STRUCTURE = 0.2
-VISIBLE = 0.05
+STRUCTURE = 0.15
+VISIBLE = 0.08
 CELL = 16  # pixels along a side of a cell of 2x2 latents
-SQUARED = 255**2 / (3 * CELL**2)  # a cell's summed squared error (samples in 0..1) to MSE of 8-bit values
 
 
 @dataclass(frozen=True)
@@ -79,7 +78,7 @@ def _distortion(x: Tensor, decoded: Tensor, counts: Tensor) -> Tensor:
     error = F.pad((decoded - x) * counts, missing)
     x = F.pad(x, missing, mode="replicate")
     y = x + error
-    squared = F.avg_pool2d(error.square().sum(1), CELL)[0] * CELL**2 * SQUARED
+    squared = 255**2 * F.avg_pool2d(error.square().mean(1), CELL)[0]
     structure = MS_SSIM_SCALE * structure_cells(x, y, CELL)[0]
     visible = VISIBLE_SCALE * visible_cells(x, y, CELL)[0]
     return (1 - STRUCTURE - VISIBLE) * squared + STRUCTURE * structure + VISIBLE * visible

@@ -32,8 +32,8 @@ LONGEST_SIDE = (1 << 14) - 1  # that libwebp writes
 FEW_COLOURS = 256
 REPEATING = 0.4  # share of pixels that are as a neighbour before them: of photographs 0.02 to 0.3
 _SAMPLED = 64  # rows that are looked at, about
-# Pillow's `method` and `quality`, which is effort here, by the codec's effort 1 to 9. Of six drawn pages 4, 100
-# takes 0.1 to 2 % fewer bytes than 4, 90 in 1 to 3 times its 0.01 to 0.4 s; 6, 100 takes 2 to 4 s.
+# Pillow's `method` and `quality`, which is effort here, by the codec's effort 1 to 9. Of drawn pages
+# 4, 100 takes up to 2 % fewer bytes than 4, 90 in 1 to 3 times its 0.01 to 0.4 s; 6, 100 takes 2 to 4 s.
 _EFFORTS = ((2, 50), (3, 75), *3 * ((4, 100),), *2 * ((5, 100),), *2 * ((6, 100),))
 _ONE_NUMBER = np.array([1 << 16, 1 << 8, 1], np.int32)  # of a colour
 _SIGNATURE = 0x2F

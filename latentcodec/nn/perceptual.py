@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from latentcodec.nn.structure import renormalised_blur
+from latentcodec.nn.structure import blur, moments
 
 SCALES = 5
 VISIBLE_SCALE = 7.0  # visible_difference times this is of the size of the MSE of the same codec
@@ -116,10 +116,8 @@ def _opponent(light: Tensor) -> Tensor:
 
 def _maps(x: Tensor, y: Tensor) -> Tensor:
     """(3, B, 3, H, W) loss of structure, edges added, edges lost, from (B, 3, H, W) opponent planes."""
-    rows = renormalised_blur(x.shape[-2], _RADIUS, x.device)
-    columns = rows if x.shape[-1] == x.shape[-2] else renormalised_blur(x.shape[-1], _RADIUS, x.device)
-    stack = rows @ torch.stack([x, y, x * x + y * y, x * y]) @ columns.t()
-    mean_x, mean_y, squares, product = stack.unbind(0)
+    mean_x, others = (blur(each, _RADIUS) for each in moments(x, y))
+    mean_y, squares, product = others.unbind(0)
     covariance = 2 * (product - mean_x * mean_y) + _NOISE
     variances = squares - mean_x * mean_x - mean_y * mean_y + _NOISE
     structure = (1 - (1 - (mean_x - mean_y) ** 2) * covariance / variances).clamp(min=0)
