@@ -62,11 +62,11 @@ class TrainingConfig:
     crop: int = 128
     learning_rate: float = 5e-4
     warm_up: int = 200
-    structure: float = 0.3
+    structure: float = 0.4
     """The share of MS-SSIM in the distortion."""
-    visible: float = 0.3
+    visible: float = 0.18
     """The share of SSIMULACRA 2's sum (nn.perceptual); MSE has what is left."""
-    drawn: float = 0.1
+    drawn: float = 0.05
     """The share of crops that are drawn (training.drawn), not cut from pictures."""
     average: float = 0.999
     clip: float = 200.0
