@@ -28,7 +28,7 @@ from latentcodec.nn.entropy_model import channel_order
 from latentcodec.nn.layers import interpolate_knots, lambda_of_level, signed_log
 from latentcodec.rans_tables import row_costs
 
-ITERATIONS = (0, 0, 0, 1, 2, 4, 8, 16, 32)  # of efforts 1 to 9
+ITERATIONS = (0, 0, 0, 1, 2, 4, 8, 16, 40)  # of efforts 1 to 9
 SHARE = 0.5  # of the steps that pay, taken in one iteration
 LEAST_GAIN = 0.2  # bits: less is within what the estimate is wrong by
 CURVATURE = 0.9  # of that of the linear path: a bold estimate tries more, and what was wrong is taken back
