@@ -69,7 +69,7 @@ from latentcodec.cli.options import (
     "--effort",
     type=click.IntRange(1, 9),
     metavar="N",
-    help="1 (fast) to 9 (slow): how long to look for fewer bytes of equal quality; 4 and more search "
+    help="1 (fast) to 9 (slow): how long to look for fewer bytes; 4 and more look for those of equal PSNR "
     "(docs/training.md). With an autoencoder they refine the latents.  [default: 3]",
 )
 @cleanup_options

@@ -146,10 +146,10 @@ class Codec:
         so, at any quality and target.
         strip leaves EXIF and XMP out; those larger than Limits.max_metadata_bytes are left out with a
         DroppedDataWarning.
-        effort: 1 to 9, how long the encoder looks for fewer bytes of equal quality (docs/training.md). 4 to 9
-        search, with the native model, or refine an autoencoder's latents through its decoder, each about
-        twice as long as the one before. quantiser, of autoencoders: "scalar", or "palette" for comparison,
-        which has one rate and neither refinement nor prior.
+        effort: 1 to 9, how long the encoder looks for fewer bytes. 4 to 9 look for those of equal PSNR with
+        the native model (docs/training.md: what that does to other metrics), or refine an autoencoder's
+        latents through its decoder, each about twice as long as the one before. quantiser, of autoencoders:
+        "scalar", or "palette" for comparison, which has one rate and neither refinement nor prior.
         Raises InvalidArgument, TargetUnreachable (naming the reachable bound; also where even quality 100
         stays over 1 % under a size, and no file without loss fits), UnsupportedImage, UnreadableImage,
         LimitExceeded (pixels or profile).
