@@ -42,6 +42,18 @@ def photograph(
     return pixels if not width else pixels[top : top + height, left : left + width].copy()
 
 
+def picture(name: str, height: int, width: int) -> torch.Tensor:
+    """(1, 3, height, width) of a photograph, in 0..1."""
+    return torch.from_numpy(photograph(name, width, height)).permute(2, 0, 1)[None].float() / 255
+
+
+def one_cell_flipped(x: torch.Tensor) -> torch.Tensor:
+    """A picture as x, but for the 16x16 pixels of the cell in row 3 and column 6, which are mirrored."""
+    y = x.clone()
+    y[..., 48:64, 96:112] = y[..., 48:64, 96:112].flip(-1)
+    return y
+
+
 def rgb(image: Image.Image) -> Pixels:
     """A Pillow image as uint8 (H, W, 3)."""
     return np.asarray(image.convert("RGB"))

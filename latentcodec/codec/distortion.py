@@ -24,7 +24,7 @@ from latentcodec.nn.perceptual import VISIBLE_SCALE, visible_cells
 from latentcodec.nn.structure import MS_SSIM_SCALE, structure_cells
 
 # The shares of structure and visible difference; squared error has what is left. Chosen on held-out pictures:
-# the greatest gain in PSNR that costs hardly anything in the others (docs/training.md, "Effort").
+# the greatest gain in PSNR that after a long search costs hardly anything else (docs/training.md, "Effort").
 STRUCTURE = 0.1
 VISIBLE = 0.05
 CELL = 16  # pixels along a side of a cell of 2x2 latents
@@ -34,8 +34,8 @@ CELL = 16  # pixels along a side of a cell of 2x2 latents
 class Slopes:
     """What a picture says of a tile's latents.
 
-    distortion (h/2, w/2), sides rounded up: of each cell, on the scale of MSE of 8-bit values, pixels without
-    weight counting as right. gradients: of the sum of cells by the latents (C, h, w) on the linear path, and
+    distortion (h/2, w/2), sides rounded up: of each cell, on the scale of MSE of 8-bit values, pixels that do
+    not count being right. gradients: of the sum of cells by the latents (C, h, w) on the linear path, and
     by their signed logarithms, which is what the residual branch sees; none where they were not asked for.
     """
 
@@ -65,6 +65,7 @@ def measure(
         decoded = codec.synthesis(y[None], at, compressed[None])
         if gray:
             decoded = decoded.mean(1, keepdim=True)
+        # Copies: the caller's may be tensors of inference mode, which autograd cannot keep.
         with torch.autocast(codec.device.type, enabled=False):
             cells = _distortion(pixels[None, :3].clone(), decoded.float(), pixels[None, 3:].clone())
         found = torch.autograd.grad(cells.sum(), (y, compressed)) if gradients else ()

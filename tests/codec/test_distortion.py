@@ -13,13 +13,9 @@ from torch import Tensor
 from latentcodec.codec import distortion
 from latentcodec.codec.distortion import CELL, STRUCTURE, VISIBLE, _distortion, measure
 from latentcodec.codec.native import NativeCodec
-from latentcodec.nn.perceptual import VISIBLE_SCALE, visible_difference
-from latentcodec.nn.structure import MS_SSIM_SCALE, ms_ssim
-from tests.conftest import photograph
-
-
-def picture(name: str, height: int, width: int) -> Tensor:
-    return torch.from_numpy(photograph(name, width, height)).permute(2, 0, 1)[None].float() / 255
+from latentcodec.nn.perceptual import VISIBLE_SCALE, visible_cells, visible_difference
+from latentcodec.nn.structure import MS_SSIM_SCALE, ms_ssim, structure_cells
+from tests.conftest import photograph, picture
 
 
 def jpeg(name: str, height: int, width: int) -> Tensor:
@@ -50,6 +46,16 @@ def test_it_is_near_the_loss_s_with_its_shares(
     # A cell's 4-norm has fewer peaks than the picture's.
     tolerance = 0.45 * visible + 0.3 * structure + 1e-4
     assert float(cells.mean()) == pytest.approx(float(expected), rel=tolerance)
+
+
+def test_it_is_the_sum_of_its_parts() -> None:
+    x = picture("coffee", 48, 64)
+    y = noisy(x)
+    squared = 255**2 * (x - y).square().mean(1).unflatten(2, (4, 16)).unflatten(1, (3, 16)).mean((2, 4))
+    expected = (1 - STRUCTURE - VISIBLE) * squared
+    expected = expected + STRUCTURE * MS_SSIM_SCALE * structure_cells(x, y, CELL)
+    expected = expected + VISIBLE * VISIBLE_SCALE * visible_cells(x, y, CELL)
+    assert torch.allclose(_distortion(x, y, torch.ones_like(x[:, :1])), expected[0], rtol=1e-3)
 
 
 def test_its_gradient_is_that_of_differences() -> None:

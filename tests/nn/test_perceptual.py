@@ -10,15 +10,10 @@ import pytest
 import torch
 from PIL import Image
 from scipy.ndimage import gaussian_filter
-from torch import Tensor
 
 from latentcodec.metrics import ssimulacra2
 from latentcodec.nn.perceptual import visible_cells, visible_difference
-from tests.conftest import photograph
-
-
-def picture(name: str, height: int, width: int) -> Tensor:
-    return torch.from_numpy(photograph(name, width, height)).permute(2, 0, 1)[None].float() / 255
+from tests.conftest import one_cell_flipped, photograph, picture
 
 
 def renormalised_blur(image: Any, sigma: float = 1.5) -> Any:
@@ -109,8 +104,6 @@ def test_cells_of_one_picture_are_its_difference() -> None:
 
 def test_a_cell_s_damage_is_seen_there_most() -> None:
     x = picture("chelsea", 128, 160)
-    y = x.clone()
-    y[..., 48:64, 96:112] = y[..., 48:64, 96:112].flip(-1)
-    cells = visible_cells(x, y, 16)[0]
+    cells = visible_cells(x, one_cell_flipped(x), 16)[0]
     assert int(cells.argmax()) == 3 * 10 + 6
     assert cells[3, 6] > 5 * cells[3, 1]

@@ -10,11 +10,7 @@ from latentcodec.nn.layers import lambda_of_level
 from latentcodec.nn.perceptual import VISIBLE_SCALE, visible_difference
 from latentcodec.nn.structure import MS_SSIM_SCALE, ms_ssim
 from latentcodec.training.losses import rate_distortion_loss
-from tests.conftest import photograph
-
-
-def picture(name: str, height: int, width: int) -> Tensor:
-    return torch.from_numpy(photograph(name, width, height)).permute(2, 0, 1)[None].float() / 255
+from tests.conftest import picture
 
 
 def distorted(x: Tensor, amount: float) -> Tensor:
