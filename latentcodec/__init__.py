@@ -3,6 +3,7 @@
     encode(picture) -> bytes        decode(bytes) -> picture        info(bytes or path) -> Info
     compress(picture file, .lci file)        decompress(.lci file, picture file)
     Codec(model=, device=)          the same, with the model kept loaded
+    CleanupSettings(unet=)          diffusion clean-up of an autoencoder's latents
 
 The errors are here at once; all else is looked up on first use, so that `import latentcodec` loads neither
 PyTorch nor numpy, and a program that only catches the errors or asks for `info` starts in milliseconds.
@@ -37,15 +38,18 @@ from latentcodec.errors import (
 )
 
 if TYPE_CHECKING:
-    from latentcodec.chunks import Limits
-    from latentcodec.codec.api import Codec, compress, decode, decompress, encode
+    from latentcodec.codec.api import Codec
+    from latentcodec.codec.cleanup.settings import CleanupSettings
+    from latentcodec.codec.functions import compress, decode, decompress, encode
     from latentcodec.codec.info import Info, info
-    from latentcodec.salvage import Report
+    from latentcodec.container.chunks import Limits
+    from latentcodec.container.salvage import Report
 
 __version__ = "0.1.0"
 
 __all__ = [
     "ChecksumMismatch",
+    "CleanupSettings",
     "Codec",
     "FormatError",
     "ImageError",
@@ -77,12 +81,14 @@ __all__ = [
     "info",
 ]
 
-# Where each of the other names is; only codec.api needs PyTorch.
+# Where each of the other names is.
 _HOMES = {
-    **dict.fromkeys(("Codec", "compress", "decode", "decompress", "encode"), "latentcodec.codec.api"),
+    "Codec": "latentcodec.codec.api",
+    **dict.fromkeys(("compress", "decode", "decompress", "encode"), "latentcodec.codec.functions"),
     **dict.fromkeys(("Info", "info"), "latentcodec.codec.info"),
-    "Limits": "latentcodec.chunks",
-    "Report": "latentcodec.salvage",
+    "CleanupSettings": "latentcodec.codec.cleanup.settings",
+    "Limits": "latentcodec.container.chunks",
+    "Report": "latentcodec.container.salvage",
 }
 
 

@@ -19,7 +19,7 @@ __all__ = ["write_atomically"]
 def write_atomically(
     path: str | os.PathLike[str], data: bytes | bytearray | memoryview | Iterable[bytes]
 ) -> None:
-    """Make `path` a file with this content: whoever opens it finds the old content or the new, never a part.
+    """Make `path` a file with this content: a reader finds the old content or the new, never a part.
 
     data: the bytes, or their parts in order, which are written as they come. The permissions stay those of
     the file that is replaced; a new file has those that the umask gives it. A symbolic link stays, and the

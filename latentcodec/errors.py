@@ -121,7 +121,14 @@ class TrainingError(LatentCodecError):
 
 
 class InvalidArgument(LatentCodecError, ValueError):
-    """An argument is out of its range."""
+    """An argument is out of its range, or does not go with others.
+
+    names: the arguments that the message names, where it names them as the API does.
+    """
+
+    def __init__(self, message: str, names: tuple[str, ...] = ()) -> None:
+        super().__init__(message)
+        self.names = names
 
 
 class MissingDependency(LatentCodecError, ImportError):

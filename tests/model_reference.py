@@ -11,7 +11,7 @@ from zlib import crc32
 import numpy as np
 import numpy.typing as npt
 
-from latentcodec.rans import Decoder, Tables
+from latentcodec.rans.coder import Decoder, Tables
 from latentcodec.weights.native import NativeWeights
 
 Array = npt.NDArray[np.int64]

@@ -14,8 +14,8 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from latentcodec import rans
-from latentcodec.rans import Decoder, Encoder, Tables
+from latentcodec.rans import coder as rans
+from latentcodec.rans.coder import Decoder, Encoder, Tables
 
 Array = npt.NDArray[np.int64]
 Segments = list[tuple[Array, Array]]  # (values, rows) each
@@ -23,11 +23,9 @@ Segments = list[tuple[Array, Array]]  # (values, rows) each
 
 def make_tables(frequencies: list[list[int]], offsets: list[int]) -> Tables:
     """Rows of frequencies that sum to 65536, the escape's last."""
-    width = max(map(len, frequencies))
-    cumulative = np.full((len(frequencies), width + 1), 65536, np.int32)
-    for row, each in enumerate(frequencies):
-        cumulative[row, : len(each) + 1] = np.cumsum([0, *each])
-    return Tables(cumulative, np.array([len(f) for f in frequencies], np.int32), np.array(offsets, np.int32))
+    return Tables.from_frequencies(
+        np.concatenate(frequencies), np.array(list(map(len, frequencies))), offsets
+    )
 
 
 def mixture_row(scale: float, reach: int) -> list[int]:

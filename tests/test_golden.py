@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from latentcodec.codec.api import Codec
-from latentcodec.codec.native import NativeCodec
-from latentcodec.container import unpack
+from latentcodec.codec.native.coder import NativeCodec
+from latentcodec.container.file import unpack
 from latentcodec.weights.native import NativeWeights
 from tests import model_reference
 from tests.conftest import psnr

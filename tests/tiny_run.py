@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from latentcodec.training.loop import Run, TrainingConfig
+from latentcodec.training.native.loop import Run, TrainingConfig
 from tests.conftest import photograph, tiny_config
 
 STEPS = 2

@@ -1,4 +1,4 @@
-"""An autoencoder of the TAESD family with random weights, on disk as the published ones are."""
+"""Autoencoders with random weights: of the TAESD family, on disk as the published ones are, and of the KL."""
 
 from __future__ import annotations
 
@@ -6,7 +6,11 @@ from pathlib import Path
 
 import torch
 
-from latentcodec.nn.tiny_autoencoder import TAESD, TinyAutoencoder
+from latentcodec.codec.autoencoder.latent import LatentCodec
+from latentcodec.nn.stable_diffusion.autoencoder import AutoencoderConfig, AutoencoderKL
+from latentcodec.nn.stable_diffusion.tiny_autoencoder import TAESD, TinyAutoencoder
+from latentcodec.weights.checkpoints.detected import AUTOENCODER, Detected
+from latentcodec.weights.load import Identity, LoadedAutoencoder
 from tests.conftest import photograph
 
 
@@ -29,3 +33,13 @@ def save_pair(folder: Path, seed: int) -> Path:
     torch.save(network.encoder.state_dict(), folder / "toy_encoder.pth")
     torch.save(network.decoder.state_dict(), folder / "toy_decoder.pth")
     return folder
+
+
+def kl_codec(config: AutoencoderConfig | None = None) -> LatentCodec:
+    """A small KL autoencoder on the CPU, never trained."""
+    torch.manual_seed(2)
+    config = config or AutoencoderConfig(channels=(8, 8, 8, 8), blocks=1, groups=4)
+    module = AutoencoderKL(config).eval().requires_grad_(False)
+    detected = Detected(family="other", layout="diffusers", components=(AUTOENCODER,))
+    loaded = LoadedAutoencoder(module, detected, Identity("tiny-kl", "other", "ab" * 32))
+    return LatentCodec(loaded, torch.device("cpu"))

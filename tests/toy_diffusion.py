@@ -8,13 +8,13 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from latentcodec.nn.autoencoder import AutoencoderConfig, AutoencoderKL
-from latentcodec.nn.text_encoder import TextEncoder, TextEncoderConfig
-from latentcodec.nn.unet import UNet, UNetConfig
-from latentcodec.weights import key_tables
-from latentcodec.weights.families import AUTOENCODERS, FAMILIES, Family
+from latentcodec.nn.stable_diffusion.autoencoder import AutoencoderConfig, AutoencoderKL
+from latentcodec.nn.stable_diffusion.text_encoder import TextEncoder, TextEncoderConfig
+from latentcodec.nn.stable_diffusion.unet import UNet, UNetConfig
+from latentcodec.weights.checkpoints import key_tables
+from latentcodec.weights.checkpoints.families import AUTOENCODERS, FAMILIES, Family
 from tests.conftest import photograph
-from tests.weights.checkpoints import in_layout, random_network
+from tests.weights.made_checkpoints import in_layout, random_network
 
 VAE = AutoencoderConfig(channels=(8, 8, 8, 8), blocks=1, groups=4)
 UNET = UNetConfig(

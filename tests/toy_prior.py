@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from latentcodec.codec.latent import LatentCodec
-from latentcodec.codec.prior_file import PriorWeights
-from latentcodec.training.prior import fit_prior
-from latentcodec.training.prior_data import CROP, Examples, examples_of
-from latentcodec.training.prior_export import prior_weights
+from latentcodec.codec.autoencoder.latent import LatentCodec
+from latentcodec.codec.values.prior_file import PriorWeights
+from latentcodec.training.prior.data import CROP, Examples, examples_of
+from latentcodec.training.prior.export import prior_weights
+from latentcodec.training.prior.fit import fit_prior
 from tests.conftest import photograph
 
 

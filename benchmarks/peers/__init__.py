@@ -17,10 +17,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from benchmarks.datasets import Pixels
 from benchmarks.peers.classic import Avif, AvifFast, Jpeg, Jpeg2000, MozJpeg, WebP
 from benchmarks.peers.jpegxl import JpegXl
 from benchmarks.peers.latent import ALL_VAES, NATIVE, VAE, AnyVae, Native
+from benchmarks.pictures.arrays import Pixels
 from latentcodec.errors import InvalidArgument, LatentCodecError
 
 __all__ = [

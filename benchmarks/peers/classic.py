@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 import PIL
 from PIL import Image, features
 
-from benchmarks.datasets import Pixels, to_pixels
+from benchmarks.pictures.arrays import Pixels, to_pixels
 from latentcodec.errors import InvalidArgument, MissingDependency
 
 __all__ = ["Avif", "AvifFast", "Jpeg", "Jpeg2000", "MozJpeg", "WebP"]

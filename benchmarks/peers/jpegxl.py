@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.datasets import Pixels
+from benchmarks.pictures.arrays import Pixels
 from latentcodec.errors import InvalidArgument, MissingDependency
 
 __all__ = ["JpegXl", "distance"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from PIL import features
 
-from benchmarks.datasets import Pixels, to_pixels
+from benchmarks.pictures.arrays import Pixels, to_pixels
 
 __all__ = ["ALL_VAES", "NATIVE", "VAE", "AnyVae", "Native"]
 
@@ -24,8 +24,9 @@ class _LatentCodec:
 
     def __init__(self, name: str, model: str, device: str, effort: int | None = None) -> None:
         # Loads PyTorch, which the other codecs do not need.
-        from latentcodec import Codec, __version__, container
+        from latentcodec import Codec, __version__
         from latentcodec.codec.arguments import DEFAULT_EFFORT, check_effort
+        from latentcodec.container.file import unpack
 
         self.name, self._model, self._device = name, model, device
         self._effort = DEFAULT_EFFORT if effort is None else check_effort(effort)
@@ -33,7 +34,7 @@ class _LatentCodec:
         # A file names the networks that made it, so the first file made says which weights these are: one of
         # noise, since a picture that repeats may be kept without any.
         noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
-        header = container.unpack(self._codec.encode(noise)).header
+        header = unpack(self._codec.encode(noise)).header
         networks, synthesis = header.networks_hash.hex(), header.synthesis_hash.hex()
         self.version = f"latentcodec {__version__}, networks {networks}, synthesis {synthesis}"
         if self._codec.device.type != "cpu":

@@ -1,18 +1,21 @@
 """The options of diffusion clean-up: what compress stores of it, and what decompress makes of that.
 
-compress    --cleanup-unet UNET --cleanup-limit DB ... ─► cleanup_settings ─► Codec(cleanup_...=)
+compress    --cleanup-unet UNET --cleanup-limit DB ... ─► cleanup_settings ─► Codec(cleanup_settings=)
 decompress  --cleanup [STRENGTH] --cleanup-unet UNET
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 import click
 
 from latentcodec.cli.options import Command, Number
+from latentcodec.container.cleanup import MAX_SEED
+from latentcodec.diffusion.presets import PRESETS
 
-PRESETS = ("matched", "seed-2022")  # of diffusion.cleanup, which needs PyTorch
+if TYPE_CHECKING:
+    from latentcodec.codec.cleanup.settings import CleanupSettings
 
 
 class CommandWithStrength(click.Command):
@@ -56,9 +59,9 @@ def cleanup_options(command: Command) -> Command:
     preset = "Noise matched to the error, or the steps of 2022.  [default: matched]"
     prompt = "A description of the picture for the diffusion model, up to 75 tokens.  [default: none]"
     for decorate in (
-        click.option("--cleanup-seed", type=click.IntRange(0, 2**32 - 1), metavar="N", help="[default: 0]"),
+        click.option("--cleanup-seed", type=click.IntRange(0, MAX_SEED), metavar="N", help="[default: 0]"),
         click.option("--cleanup-prompt", metavar="TEXT", help=prompt),
-        click.option("--cleanup-preset", type=click.Choice(PRESETS), help=preset),
+        click.option("--cleanup-preset", type=click.Choice(list(PRESETS)), help=preset),
         click.option("--cleanup-limit", type=Number(0), metavar="DB", help=limit),
         click.option("--cleanup-unet", metavar="NAME|PATH", help=unet),
     ):
@@ -66,18 +69,19 @@ def cleanup_options(command: Command) -> Command:
     return command
 
 
-def cleanup_settings(unet: str | None, **given: Any) -> dict[str, Any]:
-    """Codec's arguments of these options, named as there. Usage error for one without --cleanup-unet."""
-    settings = {name: value for name, value in given.items() if value is not None}
-    if unet is None:
-        for name in settings:
-            raise click.UsageError(f"--{name.replace('_', '-')}: give --cleanup-unet too")
-        return {}
-    if "cleanup_prompt" in settings:
-        from latentcodec.generate.tokenizer import encode
+def cleanup_settings(unet: str | None, **given: float | str | None) -> CleanupSettings | None:
+    """The settings of these options, named as its fields are; None without --cleanup-unet.
 
-        settings["cleanup_prompt"] = encode(settings["cleanup_prompt"])
-    return {"cleanup_unet": unet, **settings}
+    Usage error for one without it. Raises InvalidArgument for a prompt that is too long.
+    """
+    fields = {name: value for name, value in given.items() if value is not None}
+    if unet is None:
+        for name in fields:
+            raise click.UsageError(f"--cleanup-{name}: give --cleanup-unet too")
+        return None
+    from latentcodec.codec.cleanup.settings import CleanupSettings
+
+    return CleanupSettings(unet=unet, **fields)  # type: ignore[arg-type]
 
 
 def _is_number(text: str) -> bool:

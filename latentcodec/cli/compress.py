@@ -7,15 +7,14 @@ from __future__ import annotations
 
 import io
 import time
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from latentcodec.chunks import DEFAULT_LIMITS, Limits
 from latentcodec.cli.cleanup import cleanup_options, cleanup_settings
 from latentcodec.cli.files import LCI, PIPE, Done, Job, plan, read_source, run_jobs, write_target
 from latentcodec.cli.options import (
@@ -25,11 +24,18 @@ from latentcodec.cli.options import (
     file_arguments,
     file_options,
     load_codec,
+    load_native,
     max_pixels_option,
     model_option,
     parse_size,
     prior_option,
+    usage_errors,
 )
+from latentcodec.container.autoencoder import PALETTE, SCALAR
+from latentcodec.container.chunks import DEFAULT_LIMITS, Limits
+
+if TYPE_CHECKING:
+    from latentcodec.codec.api import Codec
 
 
 @click.command()
@@ -42,7 +48,7 @@ from latentcodec.cli.options import (
     callback=parse_size,
     metavar="SIZE",
     help="The best file of at most this size: 5000, 5KB, 1.5MB, 4KiB. It is an error if even quality 100 "
-    "stays over 1 % below it, and no file without loss fits.",
+    "stays over 1 % below it, and no lossless file fits.",
 )
 @click.option(
     "--target-bpp",
@@ -60,7 +66,8 @@ from latentcodec.cli.options import (
 @prior_option
 @click.option(
     "--quantiser",
-    type=click.Choice(["scalar", "palette"]),
+    type=click.Choice([SCALAR, PALETTE]),
+    default=SCALAR,
     help="With an autoencoder: palette is the method of 2022, of one rate, for comparison."
     "  [default: scalar]",
 )
@@ -68,9 +75,10 @@ from latentcodec.cli.options import (
     "-e",
     "--effort",
     type=click.IntRange(1, 9),
+    default=3,
     metavar="N",
-    help="1 (fast) to 9 (slow): how long to look for fewer bytes; 4 and more look for those of equal PSNR "
-    "(docs/training.md). With an autoencoder they refine the latents.  [default: 3]",
+    help="1 (fast) to 9 (slow): how long to search for fewer bytes. From 4 on the search is for fewer bytes "
+    "at equal PSNR (docs/training.md); with an autoencoder it refines the latents.  [default: 3]",
 )
 @cleanup_options
 @device_option
@@ -86,8 +94,8 @@ def compress(
     min_psnr: float | None,
     model: str,
     prior: str | None,
-    quantiser: str | None,
-    effort: int | None,
+    quantiser: str,
+    effort: int,
     cleanup_unet: str | None,
     cleanup_limit: float | None,
     cleanup_preset: str | None,
@@ -113,37 +121,39 @@ def compress(
     - for standard output. With --out-dir there may be several IN, also folders, which are searched for
     pictures.
     """
-    from latentcodec.codec.arguments import NATIVE, PALETTE, REFINED_FROM
-    from latentcodec.image import PICTURE_EXTENSIONS
+    from latentcodec.codec.arguments import check_encoding
+    from latentcodec.picture.picture import PICTURE_EXTENSIONS
 
     exclusive(verbose=verbose, quiet=quiet)
-    exclusive(quality=quality, target_size=target_size, target_bpp=target_bpp, min_psnr=min_psnr)
-    rate = {"quality": quality, "target_size": target_size, "target_bpp": target_bpp, "min_psnr": min_psnr}
-    if model == NATIVE:
-        foreign = quantiser if quantiser == PALETTE else None
-        of_others = {"quantiser": foreign, "prior": prior, "cleanup_unet": cleanup_unet}
-        _refuse(of_others, "for autoencoders; name one with --model")
-    if quantiser == PALETTE:
-        _refuse(rate, "the palette has one rate; leave it out")
-        _refuse({"prior": prior}, "the palette is coded without one; leave it out")
-        refined = effort if effort is not None and effort >= REFINED_FROM else None
-        _refuse({"effort": refined}, "the palette is never refined; leave it out")
-    wishes = rate | {"quantiser": quantiser, "effort": effort}
-    options: dict[str, Any] = {name: value for name, value in wishes.items() if value is not None}
+    options: dict[str, Any] = {
+        "quality": quality,
+        "target_size": target_size,
+        "target_bpp": target_bpp,
+        "min_psnr": min_psnr,
+        "quantiser": quantiser,
+        "effort": effort,
+    }
+    with usage_errors():  # before a model is loaded
+        check_encoding(model, prior=prior, cleanup_unet=cleanup_unet, **options)
     jobs = plan(paths, out_dir, PICTURE_EXTENSIONS, LCI)
     _refuse_picture_names(jobs, PICTURE_EXTENSIONS)
     limits = Limits(max_pixels=max_pixels)
     cleanup = cleanup_settings(
         cleanup_unet,
-        cleanup_limit=cleanup_limit,
-        cleanup_preset=cleanup_preset,
-        cleanup_prompt=cleanup_prompt,
-        cleanup_seed=cleanup_seed,
+        limit=cleanup_limit,
+        preset=cleanup_preset,
+        prompt=cleanup_prompt,
+        seed=cleanup_seed,
     )
-    codec = cache(lambda: load_codec(model, device, verbose, limits, prior, cleanup, tell=not quiet))
+
+    @cache
+    def codec() -> Codec:
+        loaded = load_codec(model, device, verbose, limits, prior, cleanup, tell=not quiet)
+        load_native(loaded, verbose)
+        return loaded
 
     def work(job: Job) -> Done:
-        from latentcodec.picture_files import open_picture
+        from latentcodec.picture.files import open_picture
 
         source = io.BytesIO(read_source(job)) if job.source == PIPE else job.source
         with _pillow_allows(max_pixels):
@@ -172,14 +182,6 @@ def _pillow_allows(max_pixels: int) -> Iterator[None]:
         Image.MAX_IMAGE_PIXELS = before
 
 
-def _refuse(given: Mapping[str, object], why: str) -> None:
-    """Usage error for the first of these options (named as parameters are) that has a value."""
-    for name, value in given.items():
-        if value is not None:
-            shown = f"{value:g}" if isinstance(value, float) else value
-            raise click.UsageError(f"--{name.replace('_', '-')} {shown}: {why}")
-
-
 def _refuse_picture_names(jobs: list[Job], suffixes: Collection[str]) -> None:
     """A target named as a picture is a mistake: the file would be none."""
     for job in jobs:
@@ -192,14 +194,14 @@ def _refuse_picture_names(jobs: list[Job], suffixes: Collection[str]) -> None:
 
 
 def _line(job: Job, data: bytes, limits: Limits, seconds: float | None) -> str:
-    """What is told about a compressed file; with `seconds` in full."""
+    """The line about a compressed file; with `seconds` in full."""
     from latentcodec.codec.info import info
 
     made = info(data, limits=limits)
     parts = [f"{made.width}x{made.height}", f"{made.bytes} bytes", f"{made.bpp:.3f} bpp"]
     if seconds is not None:
         if made.lossless:
-            parts.append("without loss")
+            parts.append("lossless")
         elif made.has_quality:
             parts.append(f"quality {made.quality:g}")
         if made.goal is not None and made.goal.psnr is not None:

@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from latentcodec.chunks import Limits
-from latentcodec.cli.cleanup import CommandWithStrength, cleanup_option
+from latentcodec.cli.cleanup import CommandWithStrength, cleanup_option, cleanup_settings
 from latentcodec.cli.console import say
 from latentcodec.cli.files import LCI, PIPE, Done, Job, plan, read_source, run_jobs, target_file, write_target
 from latentcodec.cli.options import (
@@ -23,18 +22,20 @@ from latentcodec.cli.options import (
     file_arguments,
     file_options,
     load_codec,
+    load_native,
     max_pixels_option,
     model_option,
     prior_option,
 )
 from latentcodec.codec.info import has_quality
-from latentcodec.codec.quality import quality_of_level
+from latentcodec.container.chunks import Limits
+from latentcodec.container.header import EXTERNAL_MODEL, PIXELS, Header, read_header
+from latentcodec.container.quality import quality_of_level
 from latentcodec.errors import InvalidArgument
-from latentcodec.header import PIXELS, Header, read_header
 
 if TYPE_CHECKING:
-    from latentcodec.image import Picture
-    from latentcodec.salvage import Report
+    from latentcodec.container.salvage import Report
+    from latentcodec.picture.picture import Picture
 
 FORMATS = ("png", "jpg", "jpeg", "webp", "avif", "tif", "tiff", "jp2", "tga", "bmp", "ppm")
 _DEFAULT_FORMAT = "png"
@@ -48,10 +49,10 @@ _NAMED = 12  # tiles, or damaged chunks, that a report names
     "format_",
     type=click.Choice(FORMATS, case_sensitive=False),
     metavar="NAME",
-    help=f"What to write where OUT's extension does not say it: {', '.join(FORMATS)}.  [default: png]",
+    help=f"The picture format where OUT's extension does not set it: {', '.join(FORMATS)}.  [default: png]",
 )
 @click.option(
-    "--partial", is_flag=True, help="Decode what is left of a damaged file, and tell what is missing."
+    "--partial", is_flag=True, help="Decode what is left of a damaged file, and report what is missing."
 )
 @model_option
 @prior_option
@@ -90,13 +91,16 @@ def decompress(
     jobs = plan(paths, out_dir, {LCI}, f".{format_ or _DEFAULT_FORMAT}")
     _check_format(jobs[0], format_, free=out_dir is None)
     limits = Limits(max_pixels=max_pixels)
-    unet = {"cleanup_unet": cleanup_unet} if cleanup else {}
-    codec = cache(lambda: load_codec(model, device, verbose, limits, prior, unet))
+    settings = cleanup_settings(cleanup_unet) if cleanup else None
+    codec = cache(lambda: load_codec(model, device, verbose, limits, prior, settings))
+    native = cache(lambda: load_native(codec(), verbose))
 
     def work(job: Job) -> Done:
         data = read_source(job)
         header = read_header(data, limits)  # what is no file of ours is told before the model is loaded
         loaded = codec()
+        if header.model_number not in (PIXELS, EXTERNAL_MODEL):
+            native()
         begun = time.perf_counter()
         picture, report = loaded.decode_picture(data, partial=partial, cleanup=cleanup)
         seconds = time.perf_counter() - begun
@@ -115,15 +119,15 @@ def _check_format(job: Job, format_: str | None, *, free: bool) -> None:
     """
     import numpy as np
 
-    from latentcodec.image import from_array
-    from latentcodec.picture_files import save_picture
+    from latentcodec.picture.files import save_picture
+    from latentcodec.picture.picture import from_array
 
     suffix = "" if job.target == PIPE else Path(job.target).suffix
     if free and suffix and format_ is not None:
-        raise click.UsageError(f"{job.target_name}: OUT's extension says what is written; leave --format out")
+        raise click.UsageError(f"{job.target_name}: OUT's extension sets the format; leave --format out")
     if free and not suffix and format_ is None and job.target != PIPE:
         raise click.UsageError(
-            f"{job.target_name}: OUT has no extension; give it one ({', '.join(FORMATS)}) or say --format"
+            f"{job.target_name}: OUT has no extension; give it one ({', '.join(FORMATS)}) or use --format"
         )
     try:
         save_picture(
@@ -134,7 +138,7 @@ def _check_format(job: Job, format_: str | None, *, free: bool) -> None:
 
 
 def _write(job: Job, picture: Picture, format_: str | None) -> None:
-    from latentcodec.picture_files import save_picture
+    from latentcodec.picture.files import save_picture
 
     if job.target == PIPE:
         stream = io.BytesIO()
@@ -146,12 +150,12 @@ def _write(job: Job, picture: Picture, format_: str | None) -> None:
 
 
 def _line(job: Job, header: Header, size: int, seconds: float | None) -> str:
-    """What is told about a decompressed file; with `seconds` in full."""
+    """The line about a decompressed file; with `seconds` in full."""
     bpp = 8 * size / (header.width * header.height)
     parts = [f"{header.width}x{header.height}", f"{size} bytes", f"{bpp:.3f} bpp"]
     if seconds is not None:
         if header.model_number == PIXELS:
-            parts.append("without loss")
+            parts.append("lossless")
         elif has_quality(header):
             parts.append(f"quality {quality_of_level(header.quality_level):g}")
         parts.append(f"{seconds:.2f} s")

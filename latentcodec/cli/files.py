@@ -1,6 +1,6 @@
 """Which file becomes which: IN OUT, or several IN and folders with --out-dir; and `-` for pipes.
 
-arguments ─► plan ─► Job(source, target) ... ─► run_jobs: each one worked on, failures told, the others go on
+arguments ─► plan ─► Job(source, target) ... ─► run_jobs: each in turn; a failure is reported, the rest go on
 album/ + --out-dir DIR ─► album/x/a.jpg ─► DIR/x/a.lci
 """
 
@@ -60,9 +60,7 @@ def plan(paths: tuple[str, ...], out_dir: str | None, suffixes: Collection[str],
     elif len(paths) == 2:
         jobs = [_single(*paths)]
     elif len(paths) == 1:
-        raise click.UsageError(
-            f"{paths[0]}: say where the result goes: OUT, or --out-dir DIR, or - for a pipe"
-        )
+        raise click.UsageError(f"{paths[0]}: name the output: OUT, or --out-dir DIR, or - for a pipe")
     else:
         raise click.UsageError(
             f"{len(paths)} files without --out-dir: name the folder that the results go to"
@@ -77,7 +75,7 @@ def _single(source: str, target: str) -> Job:
     if target == PIPE:
         _refuse_terminal_output()
     if os.path.isdir(source):
-        raise click.UsageError(f"{source} is a folder: say with --out-dir DIR where the results go")
+        raise click.UsageError(f"{source} is a folder: name the folder for the results with --out-dir DIR")
     if os.path.isdir(target):
         raise click.UsageError(f"{target} is a folder: name a file, or use --out-dir {target}")
     parent = os.path.dirname(target)
@@ -160,7 +158,7 @@ def _refuse_overwriting(jobs: list[Job]) -> None:
 def run_jobs(jobs: list[Job], work: Callable[[Job], Done], what: str, *, quiet: bool) -> None:
     """Do the jobs, telling each one's line unless `quiet`.
 
-    What fails is told, and the others go on; then Exit(1) is raised. An error that is no fault of one file
+    A failure is reported, and the others go on; then Exit(1) is raised. An error that is no fault of one file
     should be a Failure, which ends everything.
     """
     failed = size = 0

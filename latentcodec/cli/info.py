@@ -82,7 +82,7 @@ def _properties(name: str, each: Info) -> dict[str, str]:
         properties["clean-up"] = _cleanup(each.cleanup)
     if each.goal is not None:
         reached = "" if each.goal.psnr is None else f", reached {each.goal.psnr:.2f} dB"
-        reached = ", kept without loss" if each.lossless else reached
+        reached = ", stored losslessly" if each.lossless else reached
         unit = _GOAL_UNITS.get(each.goal.kind, "")
         properties["asked for"] = f"{each.goal.kind} {each.goal.target:g}{unit}{reached}"
     return properties
@@ -90,7 +90,7 @@ def _properties(name: str, each: Info) -> dict[str, str]:
 
 def _quality(each: Info) -> str:
     if each.lossless:
-        return "none: without loss"
+        return "none: lossless"
     return f"{each.quality:g}" if each.has_quality else "none: the palette has one rate"
 
 

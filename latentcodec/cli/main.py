@@ -22,12 +22,13 @@ from latentcodec.cli.decompress import decompress
 from latentcodec.cli.info import info
 from latentcodec.cli.models import models
 from latentcodec.cli.train import train
+from latentcodec.threads import spin_briefly
 
 _INTERRUPTED = 130  # 128 + SIGINT, as shells report it
 
 
 class _Commands(click.Group):
-    """What was raised on purpose, or by the machine, is told in a line."""
+    """What was raised on purpose, or by the machine, is reported in one line."""
 
     def invoke(self, ctx: click.Context) -> Any:
         with warnings_as_lines():
@@ -59,6 +60,7 @@ def main() -> None:
     latentcodec decompress photo.lci photo.png
     latentcodec info photo.lci
     """
+    spin_briefly()  # the commands load PyTorch, after this
 
 
 for _command in (compress, decompress, info, models, train):

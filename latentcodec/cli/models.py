@@ -16,7 +16,7 @@ import click
 from latentcodec.cli.console import explain, say, say_error, table_console
 
 if TYPE_CHECKING:
-    from latentcodec.weights.manifest import Stored
+    from latentcodec.weights.checkpoints.manifest import Stored
     from latentcodec.weights.registry import Known
 
 _FAMILY_HELP = "What the model is, where it is detected wrongly: sd1, sd2, sdxl, kl-sdxl, taesdxl ..."
@@ -71,7 +71,7 @@ def list_(as_json: bool) -> None:
 @click.option(
     "--vae",
     metavar="PATH",
-    help="An autoencoder to use in the place of the model's own: a path, or a name in the store.",
+    help="An autoencoder to use in place of the model's own: a path, or a name in the store.",
 )
 @click.option(
     "--link", "linked", is_flag=True, help="Leave the files where they are, and note where that is."
@@ -88,8 +88,8 @@ def add(
     """Put a model into the store, as NAME.
 
     PATH is a .safetensors, .ckpt or .pth file, a diffusers folder, a folder with an *_encoder and a *_decoder
-    file, or a name in the store, whose files are shared. What is found in it is told, with the reasons. A
-    file with code in it is refused, and one whose tensors are not those of the networks it seems to hold.
+    file, or a name in the store, whose files are shared. What it was recognised as is reported, with the
+    reasons. A file with code in it is refused, and so is one whose tensors are not those of its networks.
     """
     from latentcodec.weights.intake import add as add_model
 
@@ -121,7 +121,7 @@ def fetch(name: str, store_as: str | None) -> None:
 @click.argument("name")
 @click.option("--json", "as_json", is_flag=True, help="As a JSON object.")
 def info(name: str, as_json: bool) -> None:
-    """Tell what is known of a model: what it is and why it is taken for that, files, source, licence.
+    """Show what is known of a model: what it is and why it is taken for that, files, source, licence.
 
     NAME is a model in the store, or a known one.
     """

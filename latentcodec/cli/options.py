@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from latentcodec.chunks import DEFAULT_LIMITS, Limits
 from latentcodec.cli.console import Failure, say
-from latentcodec.errors import LatentCodecError
+from latentcodec.container.chunks import DEFAULT_LIMITS, Limits
+from latentcodec.errors import InvalidArgument, LatentCodecError
 
 if TYPE_CHECKING:
     from latentcodec.codec.api import Codec
+    from latentcodec.codec.cleanup.settings import CleanupSettings
+    from latentcodec.weights.checkpoints.detected import Detected
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -69,8 +73,8 @@ def prior_option(command: Command) -> Command:
 def max_pixels_option(command: Command) -> Command:
     """--max-pixels"""
     text = (
-        "The largest picture, as width times height. Whoever decompresses a larger one than the default has "
-        "to say this too."
+        "The largest picture, as width times height. Decompressing one above the default needs this option "
+        "too."
     )
     return click.option(
         "--max-pixels",
@@ -94,9 +98,9 @@ def file_options(made: str) -> Callable[[Command], Command]:
 
     def add(command: Command) -> Command:
         for decorate in (
-            click.option("-Q", "--quiet", is_flag=True, help="Tell errors and warnings only."),
+            click.option("-Q", "--quiet", is_flag=True, help="Print errors and warnings only."),
             click.option(
-                "-v", "--verbose", is_flag=True, help="Tell more of each file, and the time it took."
+                "-v", "--verbose", is_flag=True, help="Print more about each file, and the time it took."
             ),
             click.option("--out-dir", type=click.Path(file_okay=False), metavar="DIR", help=folder),
         ):
@@ -117,42 +121,62 @@ def exclusive(**given: object) -> None:
         raise click.UsageError(f"{' and '.join(names)}: give one of them")
 
 
+@contextmanager
+def usage_errors() -> Iterator[None]:
+    """Make the library's error about arguments a usage error about the options that are named as they are."""
+    try:
+        yield
+    except InvalidArgument as error:
+        text = str(error)
+        for name in error.names:  # the message begins with them
+            text = text.replace(name, f"--{name.replace('_', '-')}", 1)
+        raise click.UsageError(text) from error
+
+
 def load_codec(
     model: str,
     device: str,
     verbose: bool,
     limits: Limits = DEFAULT_LIMITS,
     prior: str | None = None,
-    cleanup: Mapping[str, Any] | None = None,
+    cleanup: CleanupSettings | None = None,
     *,
     tell: bool = False,
 ) -> Codec:
-    """A loaded model; cleanup: Codec's arguments of that name.
+    """A codec with what has a name loaded: an autoencoder, its prior and the UNet of its clean-up.
 
     tell: say, also without `verbose`, what was found at paths: the store knows what its models are.
     Raises Failure: without it, no file can be worked on.
     """
-    import time
-
     begun = time.perf_counter()
     from latentcodec.codec.api import Codec
-    from latentcodec.weights.detected import describe
+    from latentcodec.weights.checkpoints.detected import describe
     from latentcodec.weights.store import resolve
 
-    def told(given: str) -> bool:
-        return verbose or (tell and resolve(given).detected is None)
+    def report(what: str, path: str, detected: Detected | None) -> None:
+        if detected is not None and (verbose or (tell and resolve(path).detected is None)):
+            say(f"{what} {path}: {describe(detected)}")
 
-    unet = (cleanup or {}).get("cleanup_unet", "")
     try:
-        codec = Codec(model, device, limits=limits, prior=prior, **cleanup or {})
+        codec = Codec(model, device, limits=limits, prior=prior, cleanup_settings=cleanup)
+    except LatentCodecError as error:
+        raise Failure(str(error)) from error
+    if verbose and codec.detected is not None:
+        say(f"model {model} on {codec.device}, loaded in {time.perf_counter() - begun:.2f} s")
+    report("model", model, codec.detected)
+    if cleanup is not None:
+        report("clean-up UNet", str(cleanup.unet), codec.cleanup_detected)
+    return codec
+
+
+def load_native(codec: Codec, verbose: bool) -> None:
+    """Load the native model, if it is the codec's. Raises Failure: without it, no file can be worked on."""
+    if codec.detected is not None:
+        return
+    begun = time.perf_counter()
+    try:
+        codec.load()
     except LatentCodecError as error:
         raise Failure(str(error)) from error
     if verbose:
-        say(f"model {model} on {codec.device}, loaded in {time.perf_counter() - begun:.2f} s")
-    for what, given, found in (
-        ("model", model, codec.detected),
-        ("clean-up UNet", unet, codec.cleanup_detected),
-    ):
-        if found is not None and told(given):
-            say(f"{what} {given}: {describe(found)}")
-    return codec
+        say(f"model native on {codec.device}, loaded in {time.perf_counter() - begun:.2f} s")

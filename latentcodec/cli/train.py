@@ -18,8 +18,8 @@ from latentcodec.cli.train_prior import prior
 from latentcodec.cli.training_progress import TrainingProgress, evaluation_progress
 
 if TYPE_CHECKING:
-    from latentcodec.training.evaluate import Point
-    from latentcodec.training.loop import Run
+    from latentcodec.training.native.evaluate import Point
+    from latentcodec.training.native.loop import Run
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -43,9 +43,9 @@ def train() -> None:
 
 
 def _length_options(command: Command) -> Command:
-    """How long to train, and how to tell of it."""
+    """How long to train, and how to report it."""
     for decorate in (
-        click.option("-Q", "--quiet", is_flag=True, help="Tell errors and warnings only."),
+        click.option("-Q", "--quiet", is_flag=True, help="Print errors and warnings only."),
         click.option(
             "--threads",
             type=click.IntRange(0),
@@ -130,9 +130,9 @@ def run(
     if crop % _CROP_UNIT:
         raise click.UsageError(f"--crop {crop}: it must be a multiple of {_CROP_UNIT}")
     from latentcodec.nn.device import choose_device
-    from latentcodec.nn.native import NativeConfig
-    from latentcodec.training.loop import Run, TrainingConfig
-    from latentcodec.training.warm_start import warm_start
+    from latentcodec.nn.native.model import NativeConfig
+    from latentcodec.training.native.loop import Run, TrainingConfig
+    from latentcodec.training.native.warm_start import warm_start
 
     where = choose_device(device)
     _set_threads(threads)
@@ -177,8 +177,8 @@ def resume(
     if cooldown is not None and minutes is None and steps is None:
         raise click.UsageError("--cooldown: it is a share of --minutes or --steps; give one of them")
     from latentcodec.nn.device import choose_device
-    from latentcodec.training.loop import Run
-    from latentcodec.training.run_folder import read_config
+    from latentcodec.training.native.loop import Run
+    from latentcodec.training.native.run_folder import read_config
 
     where = choose_device(device)
     noted = read_config(run)["training"].get("threads", 0)
@@ -219,7 +219,7 @@ def _train(run: Run, minutes: float | None, steps: int | None, cooldown: float |
         raise click.exceptions.Exit(128 + run.stopped_by)
 
 
-@train.command(short_help="Make a run's weights a .safetensors file.")
+@train.command(short_help="Write a run's weights to a .safetensors file.")
 @click.argument("run", type=_RUN)
 @click.option(
     "--out",
@@ -228,15 +228,15 @@ def _train(run: Run, minutes: float | None, steps: int | None, cooldown: float |
     help="[default: RUN/native-1.safetensors]",
 )
 def export(run: Path, out: Path | None) -> None:
-    """Make RUN's weights (their moving average) a .safetensors file, with its model card.
+    """Write RUN's weights (their moving average) to a .safetensors file, with its model card.
 
-    The card tells the figures of `train eval`, if it was run on this very state.
+    The card holds the figures of `train eval`, if it was run on this very state.
     """
     import torch
 
-    from latentcodec.training.card import make_card
-    from latentcodec.training.export import export as write
-    from latentcodec.training.run_folder import averaged_model
+    from latentcodec.training.native.card import make_card
+    from latentcodec.training.native.export import export as write
+    from latentcodec.training.native.run_folder import averaged_model
     from latentcodec.weights.native import FILES, NATIVE_MODEL, read_weights
 
     card = make_card(run)
@@ -274,17 +274,18 @@ def evaluate(
     """
     from latentcodec.errors import TrainingError
     from latentcodec.nn.device import choose_device
-    from latentcodec.training.card import describe_pictures, save_figures
     from latentcodec.training.data import find_pictures, is_held_out
-    from latentcodec.training.evaluate import evaluate as measure
-    from latentcodec.training.evaluate import zero_branches as without_branches
-    from latentcodec.training.run_folder import averaged_model
+    from latentcodec.training.native.card import save_figures
+    from latentcodec.training.native.evaluate import evaluate as measure
+    from latentcodec.training.native.evaluate import zero_branches as without_branches
+    from latentcodec.training.native.run_folder import averaged_model
+    from latentcodec.training.provenance import describe_pictures
 
     _set_threads(threads)
     model, step = averaged_model(run, choose_device(device))
     paths = [path for path in find_pictures(folder) if not held_out or is_held_out(path)]
     if not paths:
-        raise TrainingError(f"{folder}: none of its pictures is held out; leave --held-out away")
+        raise TrainingError(f"{folder}: none of its pictures is held out; leave --held-out out")
     if zero_branches:
         without_branches(model)
     with evaluation_progress(quiet=quiet) as progress:

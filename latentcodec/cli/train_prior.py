@@ -17,8 +17,8 @@ from latentcodec.cli.options import Number, device_option, exclusive
 from latentcodec.cli.training_progress import TrainingProgress, prior_line
 
 if TYPE_CHECKING:
-    from latentcodec.training.prior_data import Examples
-    from latentcodec.training.prior_model import TrainablePrior
+    from latentcodec.training.prior.data import Examples
+    from latentcodec.training.prior.model import TrainablePrior
 
 _MINUTES = 15.0
 _CHECKED = 24  # crops of the pictures held out
@@ -51,7 +51,7 @@ _CHECKED = 24  # crops of the pictures held out
 @click.option("--seed", type=click.IntRange(0, 2**31 - 1), default=1, show_default=True, metavar="N")
 @device_option
 @click.option("--threads", type=click.IntRange(0), metavar="N", help="CPU threads; 0 leaves it to PyTorch.")
-@click.option("-Q", "--quiet", is_flag=True, help="Tell errors and warnings only.")
+@click.option("-Q", "--quiet", is_flag=True, help="Print errors and warnings only.")
 def prior(
     model: str,
     pictures: Path,
@@ -71,20 +71,20 @@ def prior(
     latentcodec compress --model taef2 --prior taef2-prior.safetensors photo.png photo.lci
 
     5 % of the pictures, chosen by their names, are held out; the prior is tried on crops of them, and what it
-    saves there is told. Ctrl-C ends it early; what is there is written.
-    Whoever decodes a file that was made with a prior needs the prior.
+    saves there is reported. Ctrl-C ends it early and writes what is there.
+    Decoding a file that was made with a prior needs the prior.
     """
     exclusive(minutes=minutes, steps=steps)
     import torch
 
-    from latentcodec.codec.models import open_codec
-    from latentcodec.codec.prior_file import stored_path, write_prior
+    from latentcodec.codec.autoencoder.models import open_codec
+    from latentcodec.codec.values.prior_file import stored_path, write_prior
     from latentcodec.nn.device import choose_device
-    from latentcodec.training.card import describe_pictures
     from latentcodec.training.data import find_pictures, is_held_out
-    from latentcodec.training.prior import fit_prior
-    from latentcodec.training.prior_data import QUALITIES, gather_examples
-    from latentcodec.training.prior_export import prior_weights
+    from latentcodec.training.prior.data import QUALITIES, gather_examples
+    from latentcodec.training.prior.export import prior_weights
+    from latentcodec.training.prior.fit import fit_prior
+    from latentcodec.training.provenance import describe_pictures
     from latentcodec.training.stopping import noted_signals
 
     if threads:
@@ -137,10 +137,10 @@ def prior(
 def _check(
     name: str, fitted: TrainablePrior, gather: Callable[[], Examples], quiet: bool
 ) -> dict[str, float] | None:
-    """What the prior takes on crops of pictures that it was not fitted to, told, for its card."""
+    """What the prior takes on crops of pictures that it was not fitted to, also reported; for its card."""
     from latentcodec.errors import TrainingError
-    from latentcodec.training.prior import compare
-    from latentcodec.training.prior_data import QUALITIES
+    from latentcodec.training.prior.data import QUALITIES
+    from latentcodec.training.prior.fit import compare
 
     try:
         held = gather()

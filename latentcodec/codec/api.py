@@ -1,10 +1,8 @@
-"""The public API: pictures to bytes, bytes to pictures, files to files.
+"""Codec: pictures to bytes, bytes to pictures, files to files, with the model kept loaded.
 
-encode(image, quality= | target_size= | target_bpp= | min_psnr=) ─► bytes ─► decode ─► Pillow image
-compress(src, dst), decompress(src, dst)                 the same for files, written atomically
-Codec(model=, device=)                                   keeps the model loaded
-
-The functions take the keywords of Codec as well as those of its methods.
+Codec(model=, device=)
+    .encode(image, quality= | target_size= | target_bpp= | min_psnr=) ─► bytes ─► .decode ─► Pillow image
+    .compress(src, dst), .decompress(src, dst)           the same for files, written atomically
 
 model: "native", or an autoencoder: a name in the store (`latentcodec models list`), or a path. Files of any
 model decode with any Codec, as long as their model is there.
@@ -13,64 +11,56 @@ model decode with any Codec, as long as their model is there.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from functools import lru_cache, partial
+from functools import cached_property, lru_cache, partial
 from pathlib import Path
-from typing import Unpack
+from typing import TYPE_CHECKING
 
-import torch
 from PIL import Image
 
 from latentcodec.atomic import write_atomically
-from latentcodec.chunks import DEFAULT_LIMITS
 from latentcodec.codec.arguments import (
     DEFAULT_EFFORT,
     DEFAULT_QUALITY,
     NATIVE,
-    SCALAR,
-    DecodeOptions,
-    DecodeWith,
-    EncodeOptions,
-    EncodeWith,
     ImageLike,
     PathLike,
     as_picture,
-    check_effort,
-    check_rate,
+    check_encoding,
     check_target,
     number,
-    split,
 )
-from latentcodec.codec.cleanup_file import MATCHED, CleanupRequest, cleaner_for
-from latentcodec.codec.cleanup_unet import CleanupUNet, open_unet
-from latentcodec.codec.decoder import decode_file, decode_with, read
-from latentcodec.codec.encoder import BaseEncoder, PictureEncoder
-from latentcodec.codec.info import Info, info
-from latentcodec.codec.latent import LatentCodec, file_chunk
-from latentcodec.codec.latent_file import LatentEncoder, LatentReader, check_quantiser
-from latentcodec.codec.models import codec_for, open_codec
-from latentcodec.codec.native import NativeCodec
-from latentcodec.codec.pixels import PixelReader
-from latentcodec.codec.prior import open_prior
-from latentcodec.codec.quality import level_of_quality
+from latentcodec.codec.decoder import decode_with, read
+from latentcodec.codec.lossless import PixelReader
 from latentcodec.codec.targets import Attempt, meet_bpp, meet_psnr, meet_size
-from latentcodec.container import Goal, Limits
+from latentcodec.container.autoencoder import SCALAR
+from latentcodec.container.chunks import DEFAULT_LIMITS
+from latentcodec.container.file import Goal, Limits
+from latentcodec.container.header import EXTERNAL_MODEL, PIXELS
+from latentcodec.container.quality import level_of_quality
+from latentcodec.container.salvage import Report
 from latentcodec.errors import InvalidArgument
-from latentcodec.header import EXTERNAL_MODEL, PIXELS
-from latentcodec.image import Picture, to_pillow
-from latentcodec.nn.device import choose_device
-from latentcodec.picture_files import open_picture, save_picture
-from latentcodec.salvage import Report
-from latentcodec.weights.detected import Detected
-from latentcodec.weights.native import FILES, NATIVE_MODEL, shipped_weights
+from latentcodec.picture.files import open_picture, save_picture
+from latentcodec.picture.picture import Picture, to_pillow
 
-_GIVE = "give an autoencoder as the model"
+if TYPE_CHECKING:  # what needs PyTorch is imported where it is used: files without loss need none
+    import torch
 
-__all__ = ["Codec", "Info", "compress", "decode", "decompress", "encode", "info"]
+    from latentcodec.codec.autoencoder.latent import LatentCodec
+    from latentcodec.codec.cleanup.denoiser import CleanupDenoiser
+    from latentcodec.codec.cleanup.file import CleanupRequest
+    from latentcodec.codec.cleanup.settings import CleanupSettings
+    from latentcodec.codec.encoder import BaseEncoder
+    from latentcodec.codec.native.coder import NativeCodec
+    from latentcodec.codec.values.prior import LatentPrior
+    from latentcodec.weights.checkpoints.detected import Detected
+
+_ALWAYS_THERE = ("auto", "cpu")  # devices that need no check
+
+__all__ = ["Codec"]
 
 
 class Codec:
-    """A loaded model on a device; its methods are the module's functions."""
+    """A loaded model on a device."""
 
     def __init__(
         self,
@@ -79,36 +69,54 @@ class Codec:
         *,
         limits: Limits = DEFAULT_LIMITS,
         prior: PathLike | None = None,
-        cleanup_unet: PathLike | None = None,
-        cleanup_limit: float = 0.0,
-        cleanup_preset: str = MATCHED,
-        cleanup_prompt: Sequence[int] = (),
-        cleanup_seed: int = 0,
+        cleanup_settings: CleanupSettings | None = None,
     ) -> None:
-        """model: "native", or a name or path of an autoencoder. prior: a file of `latentcodec train prior`.
+        """Models that are named are loaded at once, the native one when the first picture needs it.
 
-        cleanup_unet: a name or path of a diffusion model; with it, encode stores for autoencoders what a
-        clean-up at decode needs, and how much of it each tile bears that may lose cleanup_limit dB against
-        the plain decode. cleanup_preset: "matched" or "seed-2022". cleanup_prompt: up to 75 token ids of
-        generate.tokenizer.encode. cleanup_seed: below 2^32.
+        model: "native", or a name or path of an autoencoder. device: "auto" (a GPU if there is one), "cpu",
+        "cuda" or "cuda:N". prior: a file of `latentcodec train prior`.
+        cleanup_settings: encode stores for autoencoders what a clean-up at decode needs, and how much of it
+        each tile bears; decode takes from them what a file does not store.
         Raises UnknownModel and InvalidArgument for names there are none of, InvalidWeights for damaged files.
         """
-        self.model, self.device, self.limits = model, choose_device(device), limits
-        self._latent = open_codec(model, self.device) if model != NATIVE else None
+        self.model, self.limits = model, limits
+        self._device_name, self._prior_path = device, prior
+        self._latent: LatentCodec | None = None
         self._kept: LatentCodec | None = None  # what earlier files needed: the next is likely to as well
-        self._kept_unet: CleanupUNet | None = None
-        self._prior = None if prior is None else open_prior(prior, self.device)
+        self._kept_denoiser: CleanupDenoiser | None = None
+        self._prior: LatentPrior | None = None
         self._cleanup: CleanupRequest | None = None
-        if cleanup_unet is not None:
-            self._cleanup = CleanupRequest(
-                unet=open_unet(cleanup_unet, self.device),
-                limit=number("cleanup_limit", cleanup_limit),
-                preset=cleanup_preset,
-                prompt=tuple(cleanup_prompt),
-                seed=cleanup_seed,
-            )
+        if device not in _ALWAYS_THERE:
+            from latentcodec.nn.device import choose_device
+
+            choose_device(device)
+        if model != NATIVE:
+            from latentcodec.codec.autoencoder.models import open_codec
+
+            self._latent = open_codec(model, self.device)
+        if prior is not None:
+            from latentcodec.codec.values.prior import open_prior
+
+            self._prior = open_prior(prior, self.device)
+        if cleanup_settings is not None:
+            from latentcodec.codec.cleanup.file import load_request
+
+            self._cleanup = load_request(cleanup_settings, self.device)
+
+    @cached_property
+    def device(self) -> torch.device:
+        """The device that the networks run on."""
+        from latentcodec.nn.device import choose_device
+
+        return choose_device(self._device_name)
+
+    def load(self) -> None:
+        """Load the native model now, where this is a Codec of it, rather than with the first picture.
+
+        Raises InvalidWeights.
+        """
         if self._latent is None:
-            _native(NATIVE_MODEL, self.device)  # loaded now, so that what is wrong is told now
+            self._load_native()
 
     @property
     def detected(self) -> Detected | None:
@@ -117,11 +125,13 @@ class Codec:
 
     @property
     def cleanup_detected(self) -> Detected | None:
-        """What the clean-up's UNet was found to be; None without one."""
-        return None if self._cleanup is None else self._cleanup.unet.detected
+        """What the clean-up's UNet was found to be; None without one, and for a denoiser of your own."""
+        detected: Detected | None = getattr(self._cleanup and self._cleanup.denoiser, "detected", None)
+        return detected
 
-    @property
-    def _native(self) -> NativeCodec:
+    def _load_native(self) -> NativeCodec:
+        from latentcodec.weights.native import NATIVE_MODEL
+
         return _native(NATIVE_MODEL, self.device)
 
     def encode(
@@ -154,9 +164,17 @@ class Codec:
         stays over 1 % under a size, and no file without loss fits), UnsupportedImage, UnreadableImage,
         LimitExceeded (pixels or profile).
         """
-        asked = check_rate(quality=quality, target_size=target_size, target_bpp=target_bpp, min_psnr=min_psnr)
-        effort = check_effort(effort)
-        check_quantiser(quantiser, effort, asked, self._prior)
+        asked = check_encoding(
+            self.model,
+            quality=quality,
+            target_size=target_size,
+            target_bpp=target_bpp,
+            min_psnr=min_psnr,
+            quantiser=quantiser,
+            effort=effort,
+            prior=self._prior_path,
+            cleanup_unet=None if self._cleanup is None else self._cleanup.denoiser.name,
+        )
         picture = as_picture(image, self.limits.max_pixels)
         encoder = self._encoder(picture, strip, quantiser, effort)
 
@@ -180,6 +198,8 @@ class Codec:
 
     def _encoder(self, picture: Picture, strip: bool, quantiser: str, effort: int) -> BaseEncoder:
         if self._latent is not None:
+            from latentcodec.codec.autoencoder.encoder import LatentEncoder
+
             return LatentEncoder(
                 self._latent,
                 picture,
@@ -190,23 +210,17 @@ class Codec:
                 strip=strip,
                 limits=self.limits,
             )
-        if self._prior is not None:
-            raise InvalidArgument(f"prior {self._prior.hash.hex()}: the native model has its own; {_GIVE}")
-        if self._cleanup is not None:
-            raise InvalidArgument(
-                f"clean-up by {self._cleanup.unet.name}: the native model has none; {_GIVE}"
-            )
-        if quantiser != SCALAR:
-            raise InvalidArgument(f"quantiser {quantiser}: the native model has its own; {_GIVE}")
-        return PictureEncoder(self._native, picture, effort=effort, strip=strip, limits=self.limits)
+        from latentcodec.codec.native.encoder import NativeEncoder
+
+        return NativeEncoder(self._load_native(), picture, effort=effort, strip=strip, limits=self.limits)
 
     def decode(self, data: bytes, *, partial: bool = False, cleanup: float = 0.0) -> Image.Image:
         """Decompress to a Pillow image of mode L, LA, RGB or RGBA; its info has icc_profile, exif and xmp.
 
         With partial=True a damaged or truncated file gives what is left of it, and info["report"] (a
-        latentcodec.salvage.Report) says what is missing. cleanup: the strength of an autoencoder file's
-        clean-up, 0 for none to 1 for all that the file stores; one that stores none takes the Codec's UNet,
-        with a CleanupWarning. Raises FormatError, ModelError, LimitExceeded, InvalidArgument.
+        latentcodec.Report) says what is missing. cleanup: the strength of an autoencoder file's clean-up, 0
+        for none to 1 for all that the file stores; one that stores none takes the Codec's UNet, with a
+        CleanupWarning. Raises FormatError, ModelError, LimitExceeded, InvalidArgument.
         """
         picture, report = self.decode_picture(data, partial=partial, cleanup=cleanup)
         image = to_pillow(picture)
@@ -232,67 +246,77 @@ class Codec:
             )
         file, report = read(bytes(data), self.limits, partial)
         if file.header.model_number == EXTERNAL_MODEL:
+            from latentcodec.codec.autoencoder.latent import file_chunk
+            from latentcodec.codec.autoencoder.models import codec_for
+            from latentcodec.codec.autoencoder.reader import LatentReader
+            from latentcodec.codec.cleanup.file import cleaner_for
+
             chunk = file_chunk(file)
             codec = self._kept = codec_for(chunk, self.device, self._latent, self._kept)
-            cleaner = cleaner_for(file, codec, strength, self._cleanup, self._kept_unet)
-            self._kept_unet = cleaner.unet if cleaner else self._kept_unet
+            cleaner = cleaner_for(file, codec, strength, self._cleanup, self._kept_denoiser)
+            self._kept_denoiser = cleaner.denoiser if cleaner else self._kept_denoiser
             reader = LatentReader(codec, file.header, chunk, self._prior, cleaner)
             return decode_with(reader, file, self.limits, report)
         if strength:
-            raise InvalidArgument("cleanup: the file is of no autoencoder, and has none; leave it out")
+            raise InvalidArgument(
+                "cleanup: the file was not made with an autoencoder and has no clean-up: leave it out"
+            )
         if file.header.model_number == PIXELS:
             return decode_with(PixelReader(file.header), file, self.limits, report)
-        if file.header.model_number not in FILES:
-            shipped_weights(file.header.model_number)  # raises, naming what is needed
+        from latentcodec.codec.native.decoder import decode_file
+
         return decode_file(_native(file.header.model_number, self.device), file, self.limits, report)
 
-    def compress(self, src: PathLike, dst: PathLike, **options: Unpack[EncodeOptions]) -> int:
+    def compress(
+        self,
+        src: PathLike,
+        dst: PathLike,
+        *,
+        quality: float | None = None,
+        target_size: int | None = None,
+        target_bpp: float | None = None,
+        min_psnr: float | None = None,
+        strip: bool = False,
+        quantiser: str = SCALAR,
+        effort: int = DEFAULT_EFFORT,
+    ) -> int:
         """Compress a picture file to an .lci file, replacing dst atomically. Returns the bytes written.
 
         Options and errors are those of `encode`; also OSError, and InvalidArgument where dst is src or is
         named as a picture.
         """
         check_target(src, dst)
-        data = self.encode(open_picture(src, max_pixels=self.limits.max_pixels), **options)
+        data = self.encode(
+            open_picture(src, max_pixels=self.limits.max_pixels),
+            quality=quality,
+            target_size=target_size,
+            target_bpp=target_bpp,
+            min_psnr=min_psnr,
+            strip=strip,
+            quantiser=quantiser,
+            effort=effort,
+        )
         write_atomically(dst, data)
         return len(data)
 
-    def decompress(self, src: PathLike, dst: PathLike, **options: Unpack[DecodeOptions]) -> Report | None:
+    def decompress(
+        self, src: PathLike, dst: PathLike, *, partial: bool = False, cleanup: float = 0.0
+    ) -> Report | None:
         """Decompress an .lci file to a picture file of dst's extension, replacing it atomically.
 
         Options and errors are those of `decode`; also OSError, InvalidArgument (unknown extension) and
         UnsupportedImage (what the format cannot hold). Returns with partial=True the Report of what is
         missing, else None.
         """
-        picture, report = self.decode_picture(Path(src).read_bytes(), **options)
+        picture, report = self.decode_picture(Path(src).read_bytes(), partial=partial, cleanup=cleanup)
         save_picture(picture, dst)
         return report
 
 
 @lru_cache(maxsize=2)
 def _native(number: int, device: torch.device) -> NativeCodec:
+    """The native model of a header's number. Raises UnknownModel, InvalidWeights."""
+    from latentcodec.codec.native.coder import NativeCodec
+    from latentcodec.weights.native import shipped_weights
+
     return NativeCodec(shipped_weights(number), device)
-
-
-def encode(image: ImageLike | Picture, **options: Unpack[EncodeWith]) -> bytes:
-    """Compress a picture: Codec(...).encode(image, ...), with the keywords of both."""
-    own, others = split(options)
-    return Codec(**own).encode(image, **others)
-
-
-def decode(data: bytes, **options: Unpack[DecodeWith]) -> Image.Image:
-    """Decompress to a Pillow image: Codec(...).decode(data, ...), with the keywords of both."""
-    own, others = split(options)
-    return Codec(**own).decode(data, **others)
-
-
-def compress(src: PathLike, dst: PathLike, **options: Unpack[EncodeWith]) -> int:
-    """Compress a picture file: Codec(...).compress(src, dst, ...), with the keywords of both."""
-    own, others = split(options)
-    return Codec(**own).compress(src, dst, **others)
-
-
-def decompress(src: PathLike, dst: PathLike, **options: Unpack[DecodeWith]) -> Report | None:
-    """Decompress an .lci file: Codec(...).decompress(src, dst, ...), with the keywords of both."""
-    own, others = split(options)
-    return Codec(**own).decompress(src, dst, **others)

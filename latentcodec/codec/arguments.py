@@ -1,8 +1,6 @@
 """Arguments of the public API, checked: pictures of any kind, numbers, options, and targets of files.
 
-CodecOptions ────┐
-EncodeOptions ───┼─► EncodeWith: latentcodec.encode and compress
-DecodeOptions ───┴─► DecodeWith: latentcodec.decode and decompress          split takes them apart again
+quality or target, quantiser, effort, prior, clean-up ─► check_encoding ─► what is asked for
 """
 
 from __future__ import annotations
@@ -11,78 +9,25 @@ import math
 import numbers
 import operator
 import os
-from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from latentcodec.chunks import Limits
+from latentcodec.container.autoencoder import PALETTE, SCALAR
 from latentcodec.errors import InvalidArgument, LimitExceeded
-from latentcodec.image import PICTURE_EXTENSIONS, Picture, from_array, from_pillow
+from latentcodec.picture.picture import PICTURE_EXTENSIONS, Picture, from_array, from_pillow
 
 DEFAULT_QUALITY = 60.0
 DEFAULT_EFFORT = 3
 MAX_EFFORT = 9
 REFINED_FROM = 4  # effort from which on an autoencoder's latents are refined
 NATIVE = "native"
-SCALAR, PALETTE = "scalar", "palette"
 _UNITS = {"target_size": "bytes", "target_bpp": "bits per pixel", "min_psnr": "dB"}
 
 ImageLike = Image.Image | NDArray[np.uint8]
 PathLike = str | os.PathLike[str]
-
-
-class CodecOptions(TypedDict, total=False):
-    """Keywords of Codec."""
-
-    model: PathLike
-    device: str
-    limits: Limits
-    prior: PathLike | None
-    cleanup_unet: PathLike | None
-    cleanup_limit: float
-    cleanup_preset: str
-    cleanup_prompt: Sequence[int]
-    cleanup_seed: int
-
-
-class EncodeOptions(TypedDict, total=False):
-    """Keywords of Codec.encode and Codec.compress."""
-
-    quality: float | None
-    target_size: int | None
-    target_bpp: float | None
-    min_psnr: float | None
-    strip: bool
-    quantiser: str
-    effort: int
-
-
-class DecodeOptions(TypedDict, total=False):
-    """Keywords of Codec.decode and Codec.decompress."""
-
-    partial: bool
-    cleanup: float
-
-
-class EncodeWith(CodecOptions, EncodeOptions, total=False):
-    """Both."""
-
-
-class DecodeWith(CodecOptions, DecodeOptions, total=False):
-    """Both."""
-
-
-def split(options: Mapping[str, Any]) -> tuple[CodecOptions, dict[str, Any]]:
-    """Codec's keywords, and the others, which its methods know or refuse."""
-    own = CodecOptions.__annotations__
-    return (
-        CodecOptions(**{name: value for name, value in options.items() if name in own}),  # type: ignore[typeddict-item]
-        {name: value for name, value in options.items() if name not in own},
-    )
 
 
 def as_picture(image: ImageLike | Picture, max_pixels: int) -> Picture:
@@ -108,20 +53,59 @@ def number(name: str, value: object) -> float:
         raise InvalidArgument(f"{name}: it is beyond all floats; give a smaller number") from error
 
 
-def check_rate(**given: float | None) -> dict[str, float]:
-    """What is asked for of quality, target_size, target_bpp and min_psnr: one of them, or nothing.
+def check_encoding(
+    model: PathLike,
+    *,
+    quality: float | None = None,
+    target_size: int | None = None,
+    target_bpp: float | None = None,
+    min_psnr: float | None = None,
+    quantiser: str = SCALAR,
+    effort: int = DEFAULT_EFFORT,
+    prior: PathLike | None = None,
+    cleanup_unet: str | None = None,
+) -> dict[str, float]:
+    """What is asked for of quality and targets: one of them, or nothing. All are those of Codec and encode.
 
-    Raises InvalidArgument for several, and for what is out of range.
+    cleanup_unet: the name of the clean-up's UNet. Nothing is loaded. Raises InvalidArgument, with the names
+    of the arguments, for what is out of range and for what does not go together.
     """
+    asked = _check_rate(quality=quality, target_size=target_size, target_bpp=target_bpp, min_psnr=min_psnr)
+    effort = check_effort(effort)
+    if quantiser not in (SCALAR, PALETTE):
+        raise InvalidArgument(f"quantiser {quantiser!r}: use {SCALAR} or {PALETTE}", ("quantiser",))
+    palette = quantiser if quantiser == PALETTE else None
+    if model == NATIVE:
+        _refuse("for autoencoders only; name one as the model",
+                quantiser=palette, prior=prior, cleanup_unet=cleanup_unet)  # fmt: skip
+    elif palette:
+        _refuse("the palette has one rate; leave it out", **asked)
+        _refuse("the palette is coded without one; leave it out", prior=prior)
+        refined = effort if effort >= REFINED_FROM else None
+        _refuse("the palette is never refined; leave it out", effort=refined)
+    return asked
+
+
+def _refuse(why: str, **given: object) -> None:
+    """Raise InvalidArgument for the first of these arguments that has a value."""
+    for name, value in given.items():
+        if value is not None:
+            shown = f"{value:g}" if isinstance(value, float) else value
+            raise InvalidArgument(f"{name} {shown}: {why}", (name,))
+
+
+def _check_rate(**given: float | None) -> dict[str, float]:
     asked = {name: number(name, value) for name, value in given.items() if value is not None}
     if len(asked) > 1:
-        named = ", ".join(f"{name} {value:g}" for name, value in asked.items())
-        raise InvalidArgument(f"{named}: ask for one of them")
+        together = ", ".join(f"{name} {value:g}" for name, value in asked.items())
+        raise InvalidArgument(f"{together}: ask for one of them", tuple(asked))
     for name, value in asked.items():
         if name == "quality" and not 0 <= value <= 100:
-            raise InvalidArgument(f"quality {value:g}: it goes from 0 to 100")
+            raise InvalidArgument(f"quality {value:g}: it goes from 0 to 100", (name,))
         if name != "quality" and not 0 < value < math.inf:
-            raise InvalidArgument(f"{name} {value:g}: it must be a positive number of {_UNITS[name]}")
+            raise InvalidArgument(
+                f"{name} {value:g}: it must be a positive number of {_UNITS[name]}", (name,)
+            )
     return asked
 
 
@@ -132,7 +116,7 @@ def check_effort(effort: object) -> int:
     except TypeError:
         value = 0
     if not 1 <= value <= MAX_EFFORT:
-        raise InvalidArgument(f"effort {effort!r}: it is a whole number from 1 to {MAX_EFFORT}")
+        raise InvalidArgument(f"effort {effort!r}: it is a whole number from 1 to {MAX_EFFORT}", ("effort",))
     return value
 
 

@@ -1,9 +1,12 @@
-"""Picture -> file bytes at one quality level, or at the level that meets a target.
+"""Picture -> file bytes at one quality level, or an attempt that a target's search measures.
 
 Picture ─┬─► fill transparent, pad ─► tiles: analyse, encode ─► File ─► bytes
          │                                  │
          │            latent plane ─► synthesise ─► the picture that a decoder gets ─► PSNR
          └─► few colours, repeating? ─► tiles of pixels, without loss ─► File ─► bytes
+
+What all models share is here; each has its own encoder below `BaseEncoder`, in native/encoder.py and
+autoencoder/encoder.py.
 """
 
 from __future__ import annotations
@@ -11,45 +14,20 @@ from __future__ import annotations
 import math
 import warnings
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, replace
-from functools import partial
+from dataclasses import replace
 
 import numpy as np
-import torch
-from torch import Tensor
 
-from latentcodec.alpha import fill_transparent, pack_alpha
-from latentcodec.chunks import DEFAULT_LIMITS, Limits
-from latentcodec.codec import search
-from latentcodec.codec.arguments import DEFAULT_EFFORT
-from latentcodec.codec.decoder import Pixels, pieces, synthesise_picture
-from latentcodec.codec.distortion import Slopes, measure
-from latentcodec.codec.native import NativeCodec
-from latentcodec.codec.pixels import pixel_tiles
-from latentcodec.codec.planes import (
-    PATCH,
-    analyse_tile,
-    empty_plane,
-    latent_box,
-    pad_to_patches,
-    with_halo,
-)
-from latentcodec.codec.planes import Box as LatentBox
+from latentcodec.codec.alpha import fill_transparent, pack_alpha
+from latentcodec.codec.planes import LatentPlane, pad_to_patches
 from latentcodec.codec.sidecar import pack_sidecar
-from latentcodec.codec.targets import Attempt
-from latentcodec.container import Box, File, Goal, Header, Tile, default_tile_size, pack
+from latentcodec.codec.targets import Attempt, Encoded
+from latentcodec.container.chunks import DEFAULT_LIMITS, Limits
+from latentcodec.container.file import File, Goal, pack
+from latentcodec.container.header import Box
 from latentcodec.errors import LimitExceeded
-from latentcodec.image import Picture
-from latentcodec.metadata import DroppedDataWarning
-from latentcodec.nn.entropy_model import FRACTION
-
-
-@dataclass(frozen=True)
-class Encoded:
-    """A file at one level, and its bytes."""
-
-    file: File
-    data: bytes
+from latentcodec.picture.metadata import DroppedDataWarning
+from latentcodec.picture.picture import Picture, Pixels
 
 
 class BaseEncoder(ABC):
@@ -80,11 +58,11 @@ class BaseEncoder(ABC):
         return file
 
     @abstractmethod
-    def _encode(self, level: int, *, rough: bool = False) -> tuple[Encoded, Tensor]:
-        """The encoding, and the latent plane (C, h, w) int16 that it decodes to; rough: with least effort."""
+    def _encode(self, level: int, *, rough: bool = False) -> tuple[Encoded, LatentPlane]:
+        """The encoding, and the latent plane (C, h, w) that it decodes to; rough: with least effort."""
 
     @abstractmethod
-    def _synthesise(self, plane: Tensor, file: File) -> Pixels:
+    def _synthesise(self, plane: LatentPlane, file: File) -> Pixels:
         """The pixels (height, width, 3) that a decoder gets."""
 
     def _alpha(self, number: int, box: Box) -> bytes | None:
@@ -126,117 +104,6 @@ class BaseEncoder(ABC):
     def finish(self, attempt: Attempt, goal: Goal | None = None) -> bytes:
         """The bytes of the attempt that was chosen; goal: what was asked for and achieved, to be stored."""
         return pack(replace(self.complete(attempt.encoded.file), goal=goal))
-
-
-class PictureEncoder(BaseEncoder):
-    """A picture for the native model."""
-
-    def __init__(
-        self,
-        codec: NativeCodec,
-        picture: Picture,
-        *,
-        effort: int = DEFAULT_EFFORT,
-        strip: bool = False,
-        limits: Limits = DEFAULT_LIMITS,
-    ) -> None:
-        """As BaseEncoder. effort: 1 to 9."""
-        super().__init__(picture, PATCH, strip=strip, limits=limits)
-        self.codec, self.effort = codec, effort
-        self._halo = codec.weights.config.transform.analysis_halo
-
-    @property
-    def slow(self) -> bool:
-        """As BaseEncoder."""
-        return search.ITERATIONS[self.effort - 1] > 0
-
-    def _encode(self, level: int, *, rough: bool = False) -> tuple[Encoded, Tensor]:
-        picture, weights = self.picture, self.codec.weights
-        header = Header(
-            width=picture.width,
-            height=picture.height,
-            channels=picture.channels,
-            depth=8,
-            model_number=weights.number,
-            networks_hash=weights.networks_hash,
-            synthesis_hash=weights.synthesis_hash,
-            quality_level=level,
-            tile_size=default_tile_size(picture.width, picture.height),
-        )
-        plane = empty_plane(weights.config.transform.latents, picture.width, picture.height)
-        iterations = 0 if rough else search.ITERATIONS[self.effort - 1]
-        boxes = [latent_box(box) for box in header.tile_grid()]
-        if iterations and len(boxes) > 1:
-            for x0, y0, x1, y1 in boxes:  # what the search of a tile sees of those after it
-                plane[:, y0:y1, x0:x1] = (FRACTION * self._analyse((x0, y0, x1, y1), level)).round().cpu()
-        tiles = []
-        for number, (box, latents) in enumerate(zip(header.tile_grid(), boxes, strict=True)):
-            x0, y0, x1, y1 = latents
-            improve = None
-            if iterations:
-                slopes = partial(self._slopes, plane=plane, box=latents, level=level)
-                improve = partial(
-                    search.search, self.codec, level=level, slopes=slopes, iterations=iterations
-                )
-            coded = self.codec.encode_tile(self._analyse(latents, level), level, improve)
-            plane[:, y0:y1, x0:x1] = coded.latents.cpu()
-            tiles.append(Tile(number, coded.digest, self._alpha(number, box), coded.stream))
-        file = File(header, tiles, self._profile, self._exif, self._xmp)
-        return Encoded(file, pack(file)), plane
-
-    def without_loss(self, limit: float = math.inf) -> Attempt | None:
-        """As BaseEncoder says."""
-        found = pixel_tiles(self.picture, self.effort, self._alpha, limit)
-        if found is None:
-            return None
-        file = File(*found, self._profile, self._exif, self._xmp)
-        data = pack(file)
-        return Attempt(file.header.quality_level, len(data), math.inf, Encoded(file, data))
-
-    def _analyse(self, box: LatentBox, level: int) -> Tensor:
-        return analyse_tile(self._padded, box, self._halo, lambda pixels: self.codec.analyse(pixels, level))
-
-    def _slopes(
-        self, latents: Tensor, gradients: bool, *, plane: Tensor, box: LatentBox, level: int
-    ) -> Slopes:
-        """What the picture says of a tile's latents, in the plane around it."""
-        x0, y0, x1, y1 = box
-        plane[:, y0:y1, x0:x1] = latents.cpu()
-        device = self.codec.device
-        distortion = torch.empty((-(-latents.shape[1] // 2), -(-latents.shape[2] // 2)), device=device)
-        kept = torch.empty((2 * gradients, *latents.shape), device=device)
-        for left, top, right, bottom in pieces(x1 - x0, y1 - y0):
-            piece = (x0 + left, y0 + top, x0 + right, y0 + bottom)
-            a0, b0, a1, b1 = with_halo(piece, search.HALO, plane.shape[2], plane.shape[1])
-            core = slice(piece[1] - b0, piece[3] - b0), slice(piece[0] - a0, piece[2] - a0)
-            pixels = self._counted_pixels(a0, b0, a1, b1)
-            found = measure(
-                self.codec,
-                plane[:, b0:b1, a0:a1],
-                level,
-                pixels,
-                core,
-                gray=self.picture.gray,
-                gradients=gradients,
-            )
-            for gradient, part in zip(kept, found.gradients, strict=True):
-                gradient[:, top:bottom, left:right] = part
-            distortion[top // 2 : -(-bottom // 2), left // 2 : -(-right // 2)] = found.distortion
-        return Slopes(distortion, tuple(kept))
-
-    def _counted_pixels(self, x0: int, y0: int, x1: int, y1: int) -> Tensor:
-        """(4, 8h, 8w): samples in 0..1, and 1 where a pixel counts: inside and not fully transparent."""
-        rows, columns = slice(PATCH * y0, PATCH * y1), slice(PATCH * x0, PATCH * x1)
-        pixels = torch.from_numpy(self._padded[rows, columns].copy()).to(self.codec.device)
-        counts = torch.zeros(1, *pixels.shape[:2], device=pixels.device)
-        inside = counts[:, : self.picture.height - PATCH * y0, : self.picture.width - PATCH * x0]
-        inside.fill_(1)
-        if self.picture.alpha is not None:
-            inside.copy_(torch.from_numpy(self.picture.alpha[rows, columns] > 0))
-        return torch.cat([pixels.permute(2, 0, 1) / 255, counts])
-
-    def _synthesise(self, plane: Tensor, file: File) -> Pixels:
-        return synthesise_picture(self.codec, plane, file.header)
 
 
 def _sidecars(picture: Picture, strip: bool, limit: int) -> tuple[bytes | None, bytes | None, bytes | None]:

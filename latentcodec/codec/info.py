@@ -9,12 +9,12 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from latentcodec.chunks import DEFAULT_LIMITS
-from latentcodec.codec.autoencoder_chunk import NO_NETWORKS, AutoencoderChunk
-from latentcodec.codec.cleanup_chunk import AMOUNTS, CleanupChunk
-from latentcodec.codec.quality import quality_of_level
-from latentcodec.container import File, Goal, Limits, structure_bytes, unpack
-from latentcodec.header import EXTERNAL_MODEL, PIXELS, Header
+from latentcodec.container.autoencoder import NO_NETWORKS, AutoencoderChunk
+from latentcodec.container.chunks import DEFAULT_LIMITS
+from latentcodec.container.cleanup import AMOUNTS, CleanupChunk
+from latentcodec.container.file import File, Goal, Limits, structure_bytes, unpack
+from latentcodec.container.header import EXTERNAL_MODEL, PIXELS, Header
+from latentcodec.container.quality import quality_of_level
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class CleanupInfo:
     """The clean-up that a file stores.
 
     unet, fingerprint: which UNet; 16 hexadecimal digits. steps, strength, eta, seed: see
-    diffusion.cleanup.Cleanup; strength is None where the noise level is matched. prompt: its tokens. off,
+    diffusion.presets.Cleanup; strength is None where the noise level is matched. prompt: its tokens. off,
     weak, full: how many tiles bear so much.
     """
 

@@ -25,7 +25,7 @@ def unpack_sidecar(data: bytes | None, name: str, limit: int) -> bytes | None:
                 f"{name}: {size} bytes decompressed, the limit is {limit} (Limits.max_metadata_bytes)"
             )
         if size < 0:
-            raise MalformedFile(f"{name}: the zstandard frame does not say its size")
+            raise MalformedFile(f"{name}: the zstandard frame does not give its size")
         return zstandard.ZstdDecompressor().decompress(data, max_output_size=limit, allow_extra_data=False)
     except zstandard.ZstdError as error:
         raise MalformedFile(f"{name}: not a whole zstandard frame ({error})") from error

@@ -4,7 +4,7 @@
 
 Size and PSNR rise with the level but for noise of a few hundredths of a per cent, so the search brackets and
 interpolates, and only ever returns an attempt that was measured. Where attempts are slow, quick ones
-(`rough`) of about the same size and PSNR tell where to begin.
+(`rough`) of about the same size and PSNR give the level to begin at.
 """
 
 from __future__ import annotations
@@ -13,19 +13,24 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
-from typing import TYPE_CHECKING
 
+from latentcodec.container.file import File
+from latentcodec.container.header import MAX_QUALITY_LEVEL
 from latentcodec.errors import TargetUnreachable
-from latentcodec.header import MAX_QUALITY_LEVEL
-
-if TYPE_CHECKING:
-    from latentcodec.codec.encoder import Encoded
 
 CLOSE_SIZE = 0.995  # a size of this share of the target or more ends the search
 CLOSE_PSNR = 0.02  # dB
 GUESSES = 8
 FIRST_STEP = 40  # levels that a slow attempt is tried beside where a quick one met the target
 MAX_ATTEMPTS = GUESSES + 12  # twelve halvings of 4000 levels end at neighbours
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """A file at one level, and its bytes."""
+
+    file: File
+    data: bytes
 
 
 @dataclass(frozen=True)
@@ -61,24 +66,24 @@ def meet_bpp(
 ) -> Attempt:
     """As meet_size, of at most `target` bits per pixel."""
 
-    def told(size: int) -> str:
-        # Four digits, rounded up: a bound that is asked for as it was told is met.
+    def describe(size: int) -> str:
+        # Four digits, rounded up: a bound that is asked for as it was described is met.
         step = 10.0 ** (math.floor(math.log10(8 * size / pixels)) - 3)
         return f"{math.ceil(8 * size / pixels / step - 1e-12) * step:.4g} bpp"
 
     limit = math.floor(target * pixels / 8 + 1e-6)  # a product that should be whole may be a hair below
-    return _largest(attempt, limit, f"target {target:g} bpp", told, rough, exact)
+    return _largest(attempt, limit, f"target {target:g} bpp", describe, rough, exact)
 
 
 def _largest(
     attempt: Attempts,
     limit: int,
     asked: str,
-    told: Callable[[int], str],
+    describe: Callable[[int], str],
     rough: Attempts | None,
     exact: Attempt | None,
 ) -> Attempt:
-    """The largest file of at most `limit` bytes; the errors say `asked`, and sizes as `told` puts them."""
+    """The largest file of at most `limit` bytes; the errors say `asked`, and `describe` a size."""
     if exact is not None and exact.size <= limit:
         return exact
 
@@ -88,7 +93,7 @@ def _largest(
     attempt, close = cache(attempt), math.log(CLOSE_SIZE)
     if rough is not None:
         try:
-            start = _largest(rough, limit, asked, told, None, None).level
+            start = _largest(rough, limit, asked, describe, None, None).level
         except TargetUnreachable:  # by a hair, perhaps
             start = None
         if start is not None and (ends := _around(attempt, start, excess, rising=True)):
@@ -96,14 +101,15 @@ def _largest(
     high = attempt(MAX_QUALITY_LEVEL)
     if high.size <= limit:
         if high.size < limit * 0.99:
-            bound = told(high.size)
-            more = "" if exact is None else f", or for {told(exact.size)}, which is without loss"
+            bound = describe(high.size)
+            more = "" if exact is None else f", or for {describe(exact.size)}, which is lossless"
             raise TargetUnreachable(f"{asked}: quality 100 takes {bound}; ask for at most {bound}{more}")
         return high
     low = attempt(0)
     if low.size > limit:
-        bound = told(low.size if exact is None else min(low.size, exact.size))
-        raise TargetUnreachable(f"{asked}: quality 0 still takes {told(low.size)}; ask for at least {bound}")
+        bound = describe(low.size if exact is None else min(low.size, exact.size))
+        least = describe(low.size)
+        raise TargetUnreachable(f"{asked}: quality 0 still takes {least}; ask for at least {bound}")
     return _narrow(attempt, low, high, excess, close)
 
 
@@ -195,7 +201,7 @@ def _narrow(
         level = round(holds.level + share * (fails.level - holds.level))
         low, high = sorted((holds.level, fails.level))
         tried = attempt(min(max(level, low + 1), high - 1))
-        # The side that stays counts half as much the next time, so that it is moved at last.
+        # The side that stays counts half as much the next time, so that it is replaced at last.
         if excess(tried) <= 0:
             holds, under, over = tried, excess(tried) - aim, over / 2
         else:

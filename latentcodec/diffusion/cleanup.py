@@ -3,7 +3,7 @@
     encoder   latent, quantised latent ─► latent_error (C,), stored
     decoder   y^ ─► + noise that each channel lacks up to sigma ─► DDIM from sigma to 0 ─► cleaned
                     sigma: the RMS of the stored error (matched), or a strength on a grid of steps
-              y^, cleaned ─► blend(amount) ─► autoencoder
+              y^ + share of the amount * (cleaned - y^) ─► autoencoder
     encoder   decodes off, weak and full, compares with the source ─► choose_amount, stored for each tile
 
 The rule of the noise level. In sigma space a network takes x = x0 + sigma n with the same sigma in every
@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
 from enum import IntEnum
 from types import MappingProxyType
 
@@ -28,34 +27,10 @@ from torch import Tensor
 from latentcodec.diffusion.levels import Levels, ddim_levels, karras_sigmas
 from latentcodec.diffusion.noise import seeded_noise
 from latentcodec.diffusion.prediction import Denoiser
+from latentcodec.diffusion.presets import MATCHED, PRESETS, Cleanup
 from latentcodec.diffusion.samplers import Callback, sample_ddim
 from latentcodec.diffusion.schedule import NoiseSchedule
 from latentcodec.errors import InvalidArgument
-
-
-@dataclass(frozen=True, kw_only=True)
-class Cleanup:
-    """How to clean up.
-
-    steps: how many are run; with a strength, how many the whole schedule has. strength: None matches the
-    noise level to the error, 0 to 1 runs the last such share of the steps. eta: DDIM's. seed: of the first
-    image of the batch; the next ones have the next seeds.
-    """
-
-    steps: int = 3
-    strength: float | None = None
-    eta: float = 0.0
-    seed: int = 0
-
-
-PRESETS: Mapping[str, Cleanup] = MappingProxyType(
-    {
-        "matched": Cleanup(),
-        # Buehlmann, "Stable Diffusion based image compression" (2022): the last two of 66 steps. The run ends
-        # at noise 0, where that one ended at the schedule's least level.
-        "seed-2022": Cleanup(steps=66, strength=0.04, eta=0.9),
-    }
-)
 
 
 class Amount(IntEnum):
@@ -66,7 +41,8 @@ class Amount(IntEnum):
     FULL = 2
 
 
-WEAK_SHARE = 0.5  # of the way from the plain latent to the cleaned one
+# How far each goes from the plain latent to the cleaned one.
+SHARES: Mapping[Amount, float] = MappingProxyType({Amount.OFF: 0.0, Amount.WEAK: 0.5, Amount.FULL: 1.0})
 
 
 def latent_error(latent: Tensor, decoded: Tensor) -> Tensor:
@@ -104,7 +80,7 @@ def clean_up(
     error: Tensor,
     denoiser: Denoiser,
     schedule: NoiseSchedule,
-    settings: Cleanup = PRESETS["matched"],
+    settings: Cleanup = PRESETS[MATCHED],
     callback: Callback | None = None,
 ) -> Tensor:
     """The cleaned latent (B, C, h, w), in the network's scale as `latent` is.
@@ -126,13 +102,6 @@ def clean_up(
     return sample_ddim(denoiser, x, levels.sigmas, noise, callback, eta=settings.eta)
 
 
-def blend(latent: Tensor, cleaned: Tensor, amount: Amount) -> Tensor:
-    """The latent that an amount of clean-up shows: off is the plain one, weak half-way, full the cleaned."""
-    if amount is Amount.WEAK:
-        return latent + WEAK_SHARE * (cleaned - latent)
-    return cleaned if amount is Amount.FULL else latent
-
-
 def choose_amount(
     original: Tensor, plain: Tensor, candidates: Mapping[Amount, Tensor], limit: float
 ) -> Amount:
@@ -145,8 +114,10 @@ def choose_amount(
     if not limit >= 0:
         raise InvalidArgument(f"clean-up limit {limit:g} dB: it must be 0 or more")
     allowed = _squared_error(original, plain) * 10 ** min(limit / 10, 300)  # a limit of inf dB allows all
-    held = [each for each in candidates if _squared_error(original, candidates[each]) <= allowed]
-    return max(held, default=Amount.OFF)
+    harmless = [
+        amount for amount, decoded in candidates.items() if _squared_error(original, decoded) <= allowed
+    ]
+    return max(harmless, default=Amount.OFF)
 
 
 def _squared_error(original: Tensor, decoded: Tensor) -> float:

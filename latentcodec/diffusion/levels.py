@@ -64,7 +64,7 @@ def ddim_levels(
     to_zero: bool = False,
 ) -> Levels:
     """DDIM's and PLMS's: whole timesteps, the end at the schedule's least level (at 0 if `to_zero`)."""
-    timesteps = [float(round(each)) for each in spaced_timesteps(schedule, steps, spacing, offset=offset)]
+    timesteps = [float(round(t)) for t in spaced_timesteps(schedule, steps, spacing, offset=offset)]
     return _through(schedule, timesteps, 0.0 if to_zero else schedule.least)
 
 
@@ -95,7 +95,7 @@ def dpm_levels(
     if not karras:
         extra = 0 if spacing == "trailing" else 1
         timesteps = spaced_timesteps(schedule, steps + extra, spacing, offset=offset)[:steps]
-        return _through(schedule, [float(round(each)) for each in timesteps], 0.0)
+        return _through(schedule, [float(round(timestep)) for timestep in timesteps], 0.0)
     rule: TimestepRule = "log" if schedule.kind == "cosine" else "nearest"
     return Levels((*karras_sigmas(schedule.least, schedule.most, steps), 0.0), rule)
 
@@ -131,7 +131,7 @@ def spaced_timesteps(
         apart = schedule.timesteps // steps
         return [float(min(i * apart + offset, last)) for i in reversed(range(steps))]
     if spacing == "linspace":
-        return [float(each) for each in np.linspace(last, 0, steps)]
+        return [float(timestep) for timestep in np.linspace(last, 0, steps)]
     if spacing == "trailing":
         return [float(round(schedule.timesteps * (1 - i / steps)) - 1) for i in range(steps)]
     raise InvalidArgument(f"spacing {spacing!r}: use leading, linspace or trailing")
@@ -140,8 +140,8 @@ def spaced_timesteps(
 def karras_sigmas(least: float, most: float, steps: int) -> tuple[float, ...]:
     """`steps` levels from `most` down to `least`, evenly spaced in sigma^(1/7)."""
     low, high = least ** (1 / KARRAS_RHO), most ** (1 / KARRAS_RHO)
-    return tuple(float(each) ** KARRAS_RHO for each in np.linspace(high, low, steps))
+    return tuple(float(root) ** KARRAS_RHO for root in np.linspace(high, low, steps))
 
 
 def _through(schedule: NoiseSchedule, timesteps: list[float], final: float) -> Levels:
-    return Levels((*(schedule.sigma_of(each) for each in timesteps), final), "linear")
+    return Levels((*(schedule.sigma_of(timestep) for timestep in timesteps), final), "linear")

@@ -29,8 +29,10 @@ def seeded_noise(seeds: Sequence[int]) -> Noise:
     def noise(x: Tensor) -> Tensor:
         if len(x) != len(generators):
             raise InvalidArgument(f"noise: {len(generators)} seeds for a batch of {len(x)}; give one each")
-        drawn = [torch.randn(x.shape[1:], generator=each, dtype=torch.float32) for each in generators]
-        return torch.stack(drawn).to(x.device, x.dtype)
+        images = [
+            torch.randn(x.shape[1:], generator=generator, dtype=torch.float32) for generator in generators
+        ]
+        return torch.stack(images).to(x.device, x.dtype)
 
     return noise
 

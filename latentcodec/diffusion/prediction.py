@@ -36,26 +36,34 @@ LCM_SIGMA_DATA = 0.5  # ibid., section 4.1, after Song et al., "Consistency mode
 def denoiser_of(
     network: Network, schedule: NoiseSchedule, prediction: Prediction, rule: TimestepRule = "log"
 ) -> Denoiser:
-    """The denoiser that a network is; `rule` says how timesteps are found (`Levels.rule`).
-
-    The network's output is brought to x's dtype first, so that a half-precision network does not round the
-    sampler's state.
-    """
-    if prediction not in ("epsilon", "v", "sample"):
-        raise InvalidArgument(f"prediction {prediction!r}: use epsilon, v or sample")
+    """The denoiser that a network is; `rule` says how timesteps are found (`Levels.rule`)."""
+    _check(prediction)
 
     def denoise(x: Tensor, sigma: float) -> Tensor:
-        timestep = torch.full(
-            (len(x),), schedule.timestep_of(sigma, rule), dtype=torch.float32, device=x.device
-        )
-        output = network(to_variance_preserving(x, sigma), timestep).to(x.dtype)
-        if prediction == "epsilon":
-            return x - sigma * output
-        if prediction == "v":
-            return x / (1 + sigma**2) - sigma / math.sqrt(1 + sigma**2) * output
-        return output
+        return estimate(prediction, x, sigma, predict(network, schedule, x, sigma, rule))
 
     return denoise
+
+
+def predict(
+    network: Network, schedule: NoiseSchedule, x: Tensor, sigma: float, rule: TimestepRule = "log"
+) -> Tensor:
+    """What a network predicts of x (B, ...) in sigma space at level `sigma`.
+
+    It is brought to x's dtype, so that a half-precision network does not round the sampler's state.
+    """
+    timestep = torch.full((len(x),), schedule.timestep_of(sigma, rule), dtype=torch.float32, device=x.device)
+    return network(to_variance_preserving(x, sigma), timestep).to(x.dtype)
+
+
+def estimate(prediction: Prediction, x: Tensor, sigma: float, predicted: Tensor) -> Tensor:
+    """x0 of x in sigma space, by what was predicted of it. Raises InvalidArgument for an unknown type."""
+    _check(prediction)
+    if prediction == "epsilon":
+        return x - sigma * predicted
+    if prediction == "v":
+        return x / (1 + sigma**2) - sigma / math.sqrt(1 + sigma**2) * predicted
+    return predicted
 
 
 def consistency_denoiser(denoiser: Denoiser, schedule: NoiseSchedule) -> Denoiser:
@@ -72,3 +80,8 @@ def consistency_denoiser(denoiser: Denoiser, schedule: NoiseSchedule) -> Denoise
         return skip + scaled / math.sqrt(norm) * denoiser(x, sigma)
 
     return denoise
+
+
+def _check(prediction: Prediction) -> None:
+    if prediction not in ("epsilon", "v", "sample"):
+        raise InvalidArgument(f"prediction {prediction!r}: use epsilon, v or sample")

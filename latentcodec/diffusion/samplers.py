@@ -5,7 +5,7 @@
     x        (B, ...) in sigma space at level sigmas[0]; float32 also where the network runs in half precision
     sigmas   N + 1 levels, falling; the last is not evaluated and may be 0
     noise    `noise.seeded_noise`; only the samplers that draw any need it
-    callback is told of every step; what it raises ends the run, which is how one cancels
+    callback gets every step; what it raises ends the run, which is how one cancels
 
 Gradients flow through; `nn.device.full_precision` or `torch.no_grad` around a call saves their memory.
 Written with d = (x - x0) / sigma, the noise that the denoiser sees, all of them are short. In particular DDIM
@@ -38,7 +38,7 @@ ADAMS_BASHFORTH = (
 
 @dataclass(frozen=True)
 class Step:
-    """What a callback is told: step `index` of `steps` (from 0) led to `x` at level `sigma`.
+    """What a callback gets: step `index` of `steps` (from 0) led to `x` at level `sigma`.
 
     `denoised` is the estimate of x0 that the step was taken with: what a preview shows.
     """
@@ -114,7 +114,7 @@ def sample_ddim(
         x = denoised + (x - denoised) * (down / sigma)
         if draw and up:
             x = x + up * draw(x)
-        _tell(callback, index, sigmas, x, denoised)
+        _report(callback, index, sigmas, x, denoised)
     return x
 
 
@@ -143,9 +143,9 @@ def sample_plms(
             known = (known + _slope(guess, denoiser(guess, following), following, slope)) / 2
         else:
             weighted = zip(ADAMS_BASHFORTH[len(slopes) - 1], slopes, strict=True)
-            known = sum((weight * each for weight, each in weighted), start=x.new_zeros(()))
+            known = sum((weight * past for weight, past in weighted), start=x.new_zeros(()))
         x = _along(x, known, sigma, following, slope)
-        _tell(callback, index, sigmas, x, denoised)
+        _report(callback, index, sigmas, x, denoised)
     return x
 
 
@@ -171,7 +171,7 @@ def sample_dpmpp_2m(
             middle = denoised + (denoised - former) / (2 * ratio)
         x = middle + (x - middle) * (following / sigma)
         former = denoised
-        _tell(callback, index, sigmas, x, denoised)
+        _report(callback, index, sigmas, x, denoised)
     return x
 
 
@@ -192,7 +192,7 @@ def sample_lcm(
         x = denoised = denoiser(x, sigma)
         if following:
             x = denoised + following * _need(noise, "LCM with more than one step")(x)
-        _tell(callback, index, sigmas, x, denoised)
+        _report(callback, index, sigmas, x, denoised)
     return x
 
 
@@ -206,7 +206,7 @@ def sample_one_step(
     """The estimate of x0 at sigmas[0], whatever the further levels: the mean of all that x may be."""
     _check(sigmas)
     denoised = denoiser(x, sigmas[0])
-    _tell(callback, 0, (sigmas[0], 0.0), denoised, denoised)
+    _report(callback, 0, (sigmas[0], 0.0), denoised, denoised)
     return denoised
 
 
@@ -226,8 +226,8 @@ def _along(x: Tensor, slope: Tensor, sigma: float, following: float, kind: Liter
 def _check(sigmas: Sequence[float]) -> None:
     falling = all(sigma >= following >= 0 and sigma > 0 for sigma, following in pairwise(sigmas))
     if len(sigmas) < 2 or not falling:
-        told = ", ".join(f"{each:g}" for each in sigmas[:8])
-        raise InvalidArgument(f"noise levels [{told}]: at least two, falling, only the last may be 0")
+        first = ", ".join(f"{sigma:g}" for sigma in sigmas[:8])
+        raise InvalidArgument(f"noise levels [{first}]: at least two, falling, only the last may be 0")
 
 
 def _need(noise: Noise | None, who: str) -> Noise:
@@ -236,7 +236,7 @@ def _need(noise: Noise | None, who: str) -> Noise:
     return noise
 
 
-def _tell(
+def _report(
     callback: Callback | None, index: int, sigmas: Sequence[float], x: Tensor, denoised: Tensor
 ) -> None:
     if callback is not None:

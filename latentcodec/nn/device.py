@@ -7,6 +7,7 @@ with fast_precision(device): ...     convolutions in bfloat16 where the device h
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from threading import Lock
@@ -15,6 +16,9 @@ from typing import Any
 import torch
 
 from latentcodec.errors import InvalidArgument
+from latentcodec.threads import survive_forks
+
+survive_forks()  # here, as all that computes imports this module
 
 
 def choose_device(name: str) -> torch.device:
@@ -32,21 +36,22 @@ def choose_device(name: str) -> torch.device:
     return device
 
 
-# Where PyTorch 2.9 and newer keep the precision of float32 products and convolutions.
+# Where PyTorch keeps the precision of float32 products and convolutions.
+_libraries: Any = torch.backends  # its types lack some
 _BACKENDS: list[Any] = [
-    backend
-    for backend in (
-        torch.backends.cuda.matmul,
-        *(getattr(torch.backends.cudnn, name, None) for name in ("conv", "rnn")),
-        *(getattr(torch.backends.mkldnn, name, None) for name in ("conv", "matmul")),
-    )
-    if hasattr(backend, "fp32_precision")
+    _libraries.cuda.matmul,
+    _libraries.cudnn.conv,
+    _libraries.cudnn.rnn,
+    _libraries.mkldnn.conv,
+    _libraries.mkldnn.matmul,
 ]
 
 # The settings are the process's, not a thread's: the first to enter saves them, the last to leave restores.
 _guard = Lock()
 _inside = 0
 _restore: Callable[[], None]
+if hasattr(os, "register_at_fork"):  # a fork while another thread holds it would leave it locked in the child
+    os.register_at_fork(before=_guard.acquire, after_in_parent=_guard.release, after_in_child=_guard.release)
 
 
 @contextmanager
@@ -72,9 +77,8 @@ def fast_precision(device: torch.device) -> Iterator[None]:
     """As full_precision, but with autocast to bfloat16 where the device multiplies it natively."""
     if device.type == "cuda":
         native = torch.cuda.is_bf16_supported(including_emulation=False)
-    else:  # PyTorch 2.9 and newer know
-        capabilities = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
-        native = bool(capabilities.get("avx512_bf16"))
+    else:
+        native = bool(torch.cpu.get_capabilities().get("avx512_bf16"))
     with full_precision(device), torch.autocast(device.type, torch.bfloat16, enabled=native):
         yield
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -180,3 +180,14 @@ class TrainableIntegerConv(nn.Module):
             shift.to(torch.int8),
             self.gain,
         )
+
+
+def layer_tensors(layers: nn.ModuleDict) -> dict[str, Tensor]:
+    """The integers of trainable layers, under their names in a file. Raises InvalidWeights past a bound."""
+    tensors: dict[str, Tensor] = {}
+    for name, layer in layers.items():
+        integers = cast(TrainableIntegerConv, layer).export()
+        integers.validate(name)
+        for part in ("weight", "bias", "shift"):
+            tensors[f"integer.{name}.{part}"] = getattr(integers, part)
+    return tensors

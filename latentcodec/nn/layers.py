@@ -4,7 +4,7 @@
     x ─► [+ bias(level)] ─► act ─► conv ─► act ─► conv ─► + x            ResidualBlock
     x ─► sign(x) log(1 + |x|)                                            signed_log
 
-The quality is an integer *level* of 0 to 4000 (codec/quality.py maps qualities to it). What depends on it
+The quality is an integer *level* of 0 to 4000 (container/quality.py maps qualities to it). What depends on it
 is stored at KNOTS equidistant levels and interpolated linearly between them.
 """
 

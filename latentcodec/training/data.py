@@ -14,16 +14,15 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
 from latentcodec.errors import TrainingError
+from latentcodec.picture.picture import Pixels
 from latentcodec.training.drawn import drawn_crop
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp", ".ppm", ".avif"}
 HELD_OUT_PERCENT = 5
-Pixels = NDArray[np.uint8]
 
 
 def find_pictures(folder: Path) -> list[Path]:

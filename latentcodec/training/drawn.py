@@ -3,7 +3,7 @@
     rng ─► text | windows | line art | patterns | gradients ─► uint8 (size, size, 3)
 
 A model that has seen photographs alone smears letters, thin lines and flat areas. Everything here is made
-from a random generator and Pillow's own font: there is nothing to fetch and nobody's licence to heed.
+from a random generator and Pillow's own font: there is nothing to fetch and no licence to heed.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from collections.abc import Callable
 from functools import lru_cache
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-Pixels = NDArray[np.uint8]
+from latentcodec.picture.picture import Pixels
+
 Colour = tuple[int, int, int]
 Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 

@@ -19,8 +19,8 @@ from typing import Any
 
 from latentcodec.atomic import write_atomically
 from latentcodec.errors import InvalidWeights, MissingDependency, ModelError, UnknownModel
+from latentcodec.weights.checkpoints.manifest import Stored
 from latentcodec.weights.intake import add_fetched
-from latentcodec.weights.manifest import Stored
 from latentcodec.weights.registry import KNOWN, Known, KnownFile
 from latentcodec.weights.store import check_free, check_name, home
 
@@ -43,7 +43,7 @@ def fetch(
     """Download a known model and put it into the store, under its own name or another.
 
     All files are of one commit: the registry's, or where that has none, the one that the main branch stands
-    at when the download begins. That is told to `report` (a line of text) and noted, so that an interrupted
+    at when the download begins. That goes to `report` (a line of text) and is noted, so that an interrupted
     download goes on where it ended, with the same commit. Raises UnknownModel where the registry has no such
     name or no repository for it, InvalidArgument where the store has the name, MissingDependency without
     huggingface_hub, ModelError where the hub cannot be reached or refuses, InvalidWeights where a file is

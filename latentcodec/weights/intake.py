@@ -12,13 +12,13 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from latentcodec.errors import InvalidArgument, InvalidWeights
-from latentcodec.weights.detect import OTHER, detect
-from latentcodec.weights.detected import UNET, Detected
-from latentcodec.weights.families import FAMILIES
-from latentcodec.weights.manifest import REPLACEMENT, Stored
-from latentcodec.weights.model_files import ModelFiles, open_model, open_stored, with_autoencoder
-from latentcodec.weights.networks import fingerprints
-from latentcodec.weights.pickle_file import check_sums
+from latentcodec.weights.checkpoints.detect import OTHER, detect
+from latentcodec.weights.checkpoints.detected import UNET, Detected
+from latentcodec.weights.checkpoints.families import FAMILIES
+from latentcodec.weights.checkpoints.manifest import REPLACEMENT, Stored
+from latentcodec.weights.checkpoints.model_files import ModelFiles, open_model, open_stored, with_autoencoder
+from latentcodec.weights.checkpoints.networks import fingerprints
+from latentcodec.weights.checkpoints.pickle_file import check_sums
 from latentcodec.weights.store import check_free, link, place, resolve
 
 
@@ -94,7 +94,7 @@ def add_fetched(
     found = open_model(where if len(files) == 1 else where.parents[path.count("/")])
     if family in FAMILIES and UNET not in found.parts:
         held = ", ".join(found.parts)
-        raise InvalidWeights(f"{found.path}: holds {held}, where the UNet of {family} was to be")
+        raise InvalidWeights(f"{found.path}: holds {held}, where the UNet of {family} is needed")
     detected, prints = _inspect(found, family, None)
     known = Stored(
         name=name,

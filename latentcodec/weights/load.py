@@ -20,21 +20,28 @@ import torch
 from torch import Tensor, nn
 
 from latentcodec.errors import InvalidArgument, InvalidWeights, UnknownModel
-from latentcodec.nn.autoencoder import AutoencoderConfig, AutoencoderKL
-from latentcodec.nn.depth import DPT_HYBRID, DepthConfig, DepthEstimator
-from latentcodec.nn.text_encoder import TextEncoder, TextEncoderConfig
-from latentcodec.nn.tiny_autoencoder import TinyAutoencoder, TinyAutoencoderConfig
-from latentcodec.nn.unet import UNet, UNetConfig
-from latentcodec.weights.checkpoint import Checkpoint
-from latentcodec.weights.detect import OTHER, detect
-from latentcodec.weights.detected import AUTOENCODER, DEPTH, SECOND_TEXT_ENCODER, TEXT_ENCODER, UNET, Detected
-from latentcodec.weights.families import AUTOENCODERS, FAMILIES
-from latentcodec.weights.fingerprint import fingerprint
-from latentcodec.weights.key_rules import check_finite, read_tensors
-from latentcodec.weights.layouts import Part
-from latentcodec.weights.manifest import Stored
-from latentcodec.weights.model_files import ModelFiles, open_stored
-from latentcodec.weights.networks import autoencoder_of, averages_of, on_meta, shapes_of
+from latentcodec.nn.stable_diffusion.autoencoder import AutoencoderConfig, AutoencoderKL
+from latentcodec.nn.stable_diffusion.depth import DPT_HYBRID, DepthConfig, DepthEstimator
+from latentcodec.nn.stable_diffusion.text_encoder import TextEncoder, TextEncoderConfig
+from latentcodec.nn.stable_diffusion.tiny_autoencoder import TinyAutoencoder, TinyAutoencoderConfig
+from latentcodec.nn.stable_diffusion.unet import UNet, UNetConfig
+from latentcodec.weights.checkpoints.checkpoint import Checkpoint
+from latentcodec.weights.checkpoints.detect import OTHER, detect
+from latentcodec.weights.checkpoints.detected import (
+    AUTOENCODER,
+    DEPTH,
+    SECOND_TEXT_ENCODER,
+    TEXT_ENCODER,
+    UNET,
+    Detected,
+)
+from latentcodec.weights.checkpoints.families import AUTOENCODERS, FAMILIES
+from latentcodec.weights.checkpoints.fingerprint import fingerprint
+from latentcodec.weights.checkpoints.key_rules import check_finite, read_tensors
+from latentcodec.weights.checkpoints.layouts import Part
+from latentcodec.weights.checkpoints.manifest import Stored
+from latentcodec.weights.checkpoints.model_files import ModelFiles, open_stored
+from latentcodec.weights.checkpoints.networks import autoencoder_of, averages_of, on_meta, shapes_of
 from latentcodec.weights.store import resolve
 
 Network = TypeVar("Network", bound=nn.Module, covariant=True)
@@ -85,7 +92,7 @@ def load_autoencoder(
     model: a name in the store, or a path: a `.safetensors` or `.ckpt` file (a whole Stable Diffusion model
     or an autoencoder alone), a diffusers folder, or a folder with an `*_encoder` / `*_decoder` pair. What
     looks like a path (has a separator, or exists) is one; the store is not asked.
-    kind: overrides what was detected (Identity.kind), where tensors alone cannot tell: SDXL's autoencoder
+    kind: overrides what was detected (Identity.kind), where tensors alone cannot decide: SDXL's autoencoder
     has the shapes of SD's and another scale. config: for an autoencoder of other sizes than the known kinds'.
 
     Raises UnknownModel where there is no such model or it holds no autoencoder, InvalidWeights where a file

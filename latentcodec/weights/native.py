@@ -29,12 +29,12 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from latentcodec.errors import InvalidWeights, UnknownModel, WeightsMismatch
-from latentcodec.nn.entropy_model import ROWS, layer_shapes
 from latentcodec.nn.integer import IntegerLayer
-from latentcodec.nn.integer_model import IntegerModel
-from latentcodec.nn.native import NativeConfig
-from latentcodec.nn.transform import Analysis, Synthesis
-from latentcodec.rans import Tables
+from latentcodec.nn.native.entropy_model import ROWS, layer_shapes
+from latentcodec.nn.native.integer_model import IntegerModel
+from latentcodec.nn.native.model import NativeConfig
+from latentcodec.nn.native.transform import Analysis, Synthesis
+from latentcodec.rans.tables import Tables
 
 Network = TypeVar("Network", bound=torch.nn.Module)
 
@@ -71,18 +71,12 @@ class NativeWeights:
         """The rANS tables."""
         sizes = self.tensor("integer.row_sizes").numpy()
         frequencies = self.tensor("integer.frequencies").numpy().astype(np.int64) + 1
-        if sizes.shape != (ROWS,) or sizes[0] != 1 or sizes[1:].min() < 2 or sizes.sum() != frequencies.size:
+        if sizes.shape != (ROWS,) or sizes[0] != 1 or sizes[1:].min() < 2:
             raise InvalidWeights(
-                f"tables: {sizes.size} rows of {sizes.sum()} entries and {frequencies.size} frequencies, "
-                f"not {ROWS} rows of which the first alone has one entry"
+                f"tables: {sizes.size} rows, not {ROWS} of which the first alone has one entry"
             )
-        cumulative = np.full((sizes.size, sizes.max() + 1), 1 << 16, np.int32)
-        for row, own in enumerate(np.split(frequencies, np.cumsum(sizes)[:-1])):
-            cumulative[row, : own.size + 1] = np.concatenate([[0], np.cumsum(own)])
         # Entries are the residuals -n..n and the escape.
-        tables = Tables(cumulative=cumulative, size=sizes, offset=(sizes - 1) // 2)
-        tables.validate()
-        return tables
+        return Tables.from_frequencies(frequencies, sizes, (sizes - 1) // 2)
 
     def layers(self) -> dict[str, IntegerLayer]:
         """The integer layers."""

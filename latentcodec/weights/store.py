@@ -25,7 +25,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from latentcodec.errors import InvalidArgument, InvalidWeights, UnknownModel
-from latentcodec.weights.manifest import (
+from latentcodec.weights.checkpoints.manifest import (
     FILES,
     Stored,
     StoredFile,
@@ -65,7 +65,7 @@ def stored_names() -> list[str]:
 
 
 def list_models() -> list[Stored]:
-    """The models in the store, by name, without those whose model.json is damaged (stored tells of these)."""
+    """The models in the store, by name, without those whose model.json is damaged (`stored` raises then)."""
     found = []
     for name in stored_names():
         with contextlib.suppress(InvalidWeights):
@@ -230,7 +230,7 @@ def _incoming(name: str) -> Iterator[Path]:
 
 
 def _remove_stale() -> None:
-    """What a process that was killed has left: folders with no name that nobody has written to for a day."""
+    """What a process that was killed has left: folders with no name that were not written to for a day."""
     for each in models_folder().iterdir():
         if each.name.startswith((_INCOMING, _OUTGOING)):
             with contextlib.suppress(OSError):

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from benchmarks.datasets import Pixels
+from benchmarks.pictures.arrays import Pixels
 
 
 def make_picture(height: int = 96, width: int = 112, seed: int = 0) -> Pixels:

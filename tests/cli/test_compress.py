@@ -69,9 +69,7 @@ def test_a_target_above_quality_100(call: Call, picture: Path, tmp_path: Path) -
     assert done.code == 1
     assert re.search(r": target 500 bpp: quality 100 takes (\S+) bpp; ask for at most \1 bpp\n", done.err)
     text = " ".join(call("compress", "--help").out.decode().split())
-    assert (
-        "It is an error if even quality 100 stays over 1 % below it, and no file without loss fits." in text
-    )
+    assert "It is an error if even quality 100 stays over 1 % below it, and no lossless file fits." in text
 
 
 def test_max_pixels(call: Call, picture: Path, tmp_path: Path) -> None:
@@ -136,12 +134,15 @@ def test_those_that_fail_are_told_and_the_others_go_on(call: Call, album: Path, 
         (["a.lci", "--target-size", "5XB"], "'5XB' is no size"),
         (["a.lci", "--target-bpp", "0"], "0.0 is not in the range x>0"),
         (["a.lci", "--min-psnr", "inf"], "'inf' is no finite number"),
-        (["a.lci", "-q", "60", "--target-bpp", "1"], "--quality and --target-bpp: give one of them"),
-        (["a.lci", "--min-psnr", "30", "--target-size", "5KB"], "--target-size and --min-psnr: give one"),
+        (["a.lci", "-q", "60", "--target-bpp", "1"], "--quality 60, --target-bpp 1: ask for one of them"),
+        (
+            ["a.lci", "--min-psnr", "30", "--target-size", "5KB"],
+            "--target-size 5000, --min-psnr 30: ask for one of them",
+        ),
         (["a.lci", "-v", "-Q"], "--verbose and --quiet: give one of them"),
         (["a.png"], "a.png: compress writes .lci files, not .png: name it a.lci, or use decompress"),
         (["a.JPEG"], "compress writes .lci files, not .JPEG"),
-        ([], "say where the result goes"),
+        ([], "name the output"),
         (["a.lci", "b.lci"], "3 files without --out-dir"),
         (["--frobnicate", "a.lci"], "No such option"),
     ],

@@ -13,9 +13,9 @@ from PIL import Image
 
 from latentcodec.cli.decompress import FORMATS
 from latentcodec.codec.api import Codec
-from latentcodec.container import Chunk, read_chunks, write_chunks
-from latentcodec.image import from_array
-from latentcodec.picture_files import save_picture
+from latentcodec.container.file import Chunk, read_chunks, write_chunks
+from latentcodec.picture.files import save_picture
+from latentcodec.picture.picture import from_array
 from tests.cli.conftest import Call, pixels
 
 
@@ -83,9 +83,9 @@ def test_a_folder(call: Call, lci: Path, tmp_path: Path) -> None:
         (["a.lci", "a"], "a: OUT has no extension; give it one (png, "),
         (["a.lci", "a.xyz"], "a.xyz: no picture format is known as '.xyz'; use .png, "),
         (["a.lci", "b.lci"], "b.lci: no picture format is known as '.lci'"),
-        (["a.lci", "a.png", "--format", "jpg"], "a.png: OUT's extension says what is written"),
+        (["a.lci", "a.png", "--format", "jpg"], "a.png: OUT's extension sets the format"),
         (["a.lci", "-", "--format", "gif"], "'gif' is not one of"),
-        (["a.lci"], "say where the result goes"),
+        (["a.lci"], "name the output"),
     ],
 )
 def test_wrong_usage(call: Call, arguments: list[str], message: str) -> None:

@@ -10,7 +10,7 @@ import pytest
 from latentcodec.cli.console import Failure
 from latentcodec.cli.files import LCI, Done, Job, plan, run_jobs, write_target
 from latentcodec.errors import UnreadableImage
-from latentcodec.image import PICTURE_EXTENSIONS
+from latentcodec.picture.picture import PICTURE_EXTENSIONS
 
 
 def made(*paths: str | Path, out_dir: Path | None = None) -> list[Job]:
@@ -54,10 +54,10 @@ def test_names_with_dots(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("paths", "message"),
     [
-        (["a.png"], "a.png: say where the result goes"),
+        (["a.png"], "a.png: name the output"),
         (["a.png", "b.png", "c.png"], "3 files without --out-dir"),
         (["a.png", "{tmp}"], "is a folder: name a file, or use --out-dir"),
-        (["{tmp}", "b.lci"], "is a folder: say with --out-dir"),
+        (["{tmp}", "b.lci"], "is a folder: name the folder for the results with --out-dir"),
     ],
 )
 def test_wrong_arguments(paths: list[str], message: str, tmp_path: Path) -> None:

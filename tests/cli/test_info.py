@@ -46,10 +46,10 @@ def test_a_picture_without_loss_says_so(call: Call, tmp_path: Path) -> None:
     bars = np.zeros((96, 160, 3), np.uint8)
     bars[:, ::9] = (255, 120, 0)
     Image.fromarray(bars).save(source)
-    assert ", without loss, " in call("compress", "-v", source, path).err
+    assert ", lossless, " in call("compress", "-v", source, path).err
     text = " ".join(call("info", path).out.decode().split())
-    assert "quality none: without loss model 2 (the pixels themselves: no networks)" in text
-    assert ", without loss, " in call("decompress", "-v", path, back).err
+    assert "quality none: lossless model 2 (the pixels themselves: no networks)" in text
+    assert ", lossless, " in call("decompress", "-v", path, back).err
     with Image.open(back) as image:
         assert np.array_equal(np.asarray(image), bars)
 

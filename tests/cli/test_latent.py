@@ -84,7 +84,7 @@ def test_the_palette(call: Call, picture: Path, model: Path, tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("options", "named"),
     [
-        (["--quantiser", "palette"], "--quantiser palette: for autoencoders; name one with --model"),
+        (["--quantiser", "palette"], "--quantiser palette: for autoencoders only; name one as the model"),
         (["--cleanup-unet", "sd"], "--cleanup-unet sd: for autoencoders"),
         (["--prior", __file__], "for autoencoders"),
         (["--effort", "10"], "1<=x<=9"),

@@ -11,11 +11,11 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from latentcodec.nn.tiny_autoencoder import TAEF2, TAESD, TinyAutoencoder
+from latentcodec.nn.stable_diffusion.tiny_autoencoder import TAEF2, TAESD, TinyAutoencoder
 from latentcodec.weights.store import models_folder
 from tests.cli.conftest import Call
 from tests.toy_diffusion import know_toys, save_model
-from tests.weights.checkpoints import random_network
+from tests.weights.made_checkpoints import random_network
 
 
 @pytest.fixture

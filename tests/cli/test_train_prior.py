@@ -15,9 +15,9 @@ from PIL import Image
 
 from latentcodec.cli import train_prior
 from latentcodec.cli.training_progress import prior_line
-from latentcodec.codec.prior_file import read_prior, stored_path
+from latentcodec.codec.values.prior_file import read_prior, stored_path
 from latentcodec.training.data import is_held_out
-from latentcodec.training.prior_data import Examples
+from latentcodec.training.prior.data import Examples
 from tests.cli.conftest import Call
 from tests.conftest import photograph
 from tests.toy_autoencoder import save_pair

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import io
+import subprocess
+import sys
 from fractions import Fraction
+from inspect import Parameter, signature
 from pathlib import Path
 
 import numpy as np
@@ -11,10 +14,10 @@ import pytest
 from PIL import Image
 
 import latentcodec
-from latentcodec.chunks import Limits
 from latentcodec.codec.api import Codec
 from latentcodec.codec.info import info
-from latentcodec.container import structure_bytes
+from latentcodec.container.chunks import Limits
+from latentcodec.container.file import structure_bytes
 from latentcodec.errors import (
     FormatError,
     InvalidArgument,
@@ -26,7 +29,7 @@ from latentcodec.errors import (
     UnsupportedImage,
     UnsupportedVersion,
 )
-from latentcodec.image import DroppedDataWarning, from_array
+from latentcodec.picture.picture import DroppedDataWarning, from_array
 from tests.conftest import SAMPLES, SRGB, photograph, psnr, rgb, with_metadata
 
 
@@ -49,6 +52,29 @@ def test_the_module_s_functions_and_the_codec_s_methods_agree(codec: Codec, one_
     data = latentcodec.encode(pixels, quality=30, device="cpu")
     assert data == codec.encode(Image.fromarray(pixels), quality=30)
     assert np.array_equal(np.asarray(latentcodec.decode(data, device="cpu")), np.asarray(codec.decode(data)))
+
+
+@pytest.mark.parametrize("name", ["encode", "decode", "compress", "decompress"])
+def test_the_module_s_functions_have_the_keywords_of_codec_and_method(name: str) -> None:
+    """By name, with their defaults: help(latentcodec.encode) shows them all."""
+
+    def keywords(function: object) -> dict[str, object]:
+        parameters = signature(function).parameters.values()  # type: ignore[arg-type]
+        assert not any(each.kind in (Parameter.VAR_KEYWORD, Parameter.VAR_POSITIONAL) for each in parameters)
+        return {each.name: each.default for each in parameters if each.default is not Parameter.empty}
+
+    method = keywords(getattr(Codec, name))
+    assert keywords(getattr(latentcodec, name)) == keywords(Codec) | method
+    assert method == keywords(getattr(Codec, {"compress": "encode", "decompress": "decode"}.get(name, name)))
+
+
+def test_the_native_model_is_loaded_when_it_is_needed() -> None:
+    code = (
+        "import sys\nfrom latentcodec import Codec\ncodec = Codec()\nprint('torch' in sys.modules)\n"
+        "codec.load()\nprint('torch' in sys.modules, codec.device.type in ('cpu', 'cuda'))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, "False\nTrue True\n"), done.stderr
 
 
 @pytest.mark.parametrize("kind", [bytes, bytearray, memoryview])

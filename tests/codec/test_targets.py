@@ -9,8 +9,8 @@ from collections.abc import Callable
 import pytest
 
 from latentcodec.codec.targets import MAX_ATTEMPTS, Attempt, meet_bpp, meet_psnr, meet_size
+from latentcodec.container.header import MAX_QUALITY_LEVEL as TOP
 from latentcodec.errors import TargetUnreachable
-from latentcodec.header import MAX_QUALITY_LEVEL as TOP
 
 Curve = Callable[[int], float]
 NOISE = [1 + 0.0005 * random.Random(level).gauss(0, 1) for level in range(TOP + 1)]

@@ -14,10 +14,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from latentcodec.diffusion.cleanup import (
-    PRESETS,
+    SHARES,
     Amount,
-    Cleanup,
-    blend,
     choose_amount,
     clean_up,
     cleanup_levels,
@@ -25,13 +23,13 @@ from latentcodec.diffusion.cleanup import (
 )
 from latentcodec.diffusion.noise import seeded_noise
 from latentcodec.diffusion.prediction import Denoiser, denoiser_of
+from latentcodec.diffusion.presets import MATCHED, PRESETS, Cleanup
 from latentcodec.diffusion.samplers import Step
 from latentcodec.diffusion.schedule import NoiseSchedule
 from latentcodec.errors import InvalidArgument
 
 SCHEDULE = NoiseSchedule()
 STEPS = torch.tensor([0.9, 1.1, 1.3, 1.1])[:, None, None]  # quantiser steps of the four channels
-MATCHED = PRESETS["matched"]
 
 
 def fields(count: int, seed: int, size: int = 16) -> Tensor:
@@ -115,11 +113,11 @@ def test_the_matched_level_is_better_than_ones_far_off(
     trained: Denoiser, latents: tuple[Tensor, Tensor, Tensor]
 ) -> None:
     original, quantised, error = latents
-    found = {
+    errors = {
         factor: mse(clean_up(quantised, factor * error, trained, SCHEDULE), original)
         for factor in (0.3, 1.0, 3.0)
     }
-    assert found[1.0] < min(found[0.3], found[3.0])
+    assert errors[1.0] < min(errors[0.3], errors[3.0])
 
 
 def test_every_channel_is_brought_to_the_level() -> None:
@@ -138,7 +136,7 @@ def test_every_channel_is_brought_to_the_level() -> None:
     expected = [level, level, 0.5, 0.7]  # the last two had more already
     assert latent_error(original, x).tolist() == pytest.approx(expected, rel=0.02)
     assert torch.allclose(cleaned, original, atol=1e-6)
-    assert len(seen) == MATCHED.steps
+    assert len(seen) == PRESETS[MATCHED].steps
 
 
 def test_channels_at_the_level_get_no_noise() -> None:
@@ -161,8 +159,8 @@ def test_the_seed_decides_and_each_image_has_its_own(
         cleaned = clean_up(quantised, error, trained, SCHEDULE, settings)
         assert torch.equal(cleaned, clean_up(quantised, error, trained, SCHEDULE, settings))
         other = Cleanup(seed=6, eta=settings.eta, steps=settings.steps, strength=settings.strength)
-        moved = clean_up(quantised[1:], error, trained, SCHEDULE, other)
-        assert torch.allclose(moved, cleaned[1:], atol=1e-5)
+        later_seeds = clean_up(quantised[1:], error, trained, SCHEDULE, other)
+        assert torch.allclose(later_seeds, cleaned[1:], atol=1e-5)
         assert not torch.allclose(clean_up(quantised, error, trained, SCHEDULE, other), cleaned, atol=1e-3)
 
 
@@ -203,17 +201,12 @@ def test_the_preset_of_2022_runs_the_last_two_of_66_steps() -> None:
 def test_the_callback_sees_the_steps(trained: Denoiser, latents: tuple[Tensor, Tensor, Tensor]) -> None:
     seen: list[Step] = []
     cleaned = clean_up(latents[1], latents[2], trained, SCHEDULE, Cleanup(steps=5), seen.append)
-    assert [each.index for each in seen] == list(range(5))
+    assert [step.index for step in seen] == list(range(5))
     assert torch.equal(seen[-1].x, cleaned)
 
 
-def test_amounts_blend() -> None:
-    latent, cleaned = fields(2, seed=9), fields(2, seed=10)
-    assert torch.equal(blend(latent, cleaned, Amount.OFF), latent)
-    assert torch.equal(blend(latent, cleaned, Amount.FULL), cleaned)
-    assert torch.allclose(blend(latent, cleaned, Amount.WEAK), (latent + cleaned) / 2, atol=1e-6)
-    broken = torch.full_like(latent, float("nan"))
-    assert torch.equal(blend(latent, broken, Amount.OFF), latent)
+def test_shares_grow_with_the_amount_from_nothing_to_all() -> None:
+    assert [SHARES[amount] for amount in Amount] == [0.0, 0.5, 1.0]
 
 
 def decode(latent: Tensor) -> Tensor:
@@ -222,7 +215,8 @@ def decode(latent: Tensor) -> Tensor:
 
 
 def amounts(plain: Tensor, cleaned: Tensor) -> dict[Amount, Tensor]:
-    return {each: decode(blend(plain, cleaned, each)) for each in (Amount.WEAK, Amount.FULL)}
+    shown = (Amount.WEAK, Amount.FULL)
+    return {amount: decode(plain + SHARES[amount] * (cleaned - plain)) for amount in shown}
 
 
 def psnr(a: Tensor, b: Tensor) -> float:

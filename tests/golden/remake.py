@@ -15,12 +15,12 @@ import numpy as np
 import torch
 from PIL import Image
 
-from latentcodec.codec.encoder import PictureEncoder
-from latentcodec.codec.native import NativeCodec
+from latentcodec.codec.native.coder import NativeCodec
+from latentcodec.codec.native.encoder import NativeEncoder
 from latentcodec.codec.planes import latent_box
-from latentcodec.codec.quality import level_of_quality
-from latentcodec.container import unpack
-from latentcodec.image import Picture
+from latentcodec.container.file import unpack
+from latentcodec.container.quality import level_of_quality
+from latentcodec.picture.picture import Picture
 from latentcodec.weights.native import shipped_weights
 
 FOLDER = Path(__file__).parent
@@ -66,7 +66,7 @@ def main() -> None:
     codec = NativeCodec(shipped_weights(), torch.device("cpu"))
     described = {}
     for name, (picture, quality) in pictures().items():
-        data = PictureEncoder(codec, picture).encode(level_of_quality(quality)).data
+        data = NativeEncoder(codec, picture).encode(level_of_quality(quality)).data
         (FOLDER / f"{name}.lci").write_bytes(data)
         described[name] = describe(codec, data)
         sys.stdout.write(f"{name}: {len(data)} bytes, symbols {described[name]['symbols_crc32']}\n")

@@ -21,8 +21,8 @@ from latentcodec.nn.integer import (
     leaky_clamp,
     round_half_up,
 )
-from latentcodec.nn.integer_model import RunnableLayer
 from latentcodec.nn.layers import KNOTS, LEVELS_PER_KNOT, MAX_LEVEL
+from latentcodec.nn.native.integer_model import RunnableLayer
 from latentcodec.weights.native import NativeWeights
 
 CPU = torch.device("cpu")

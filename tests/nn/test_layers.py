@@ -75,5 +75,5 @@ def test_residual_block_starts_near_the_identity_and_depends_on_the_level() -> N
     with torch.no_grad():
         block.bias[-1] += 1
     again = block(x, level)
-    assert torch.equal(again[0], out[0])
-    assert not torch.equal(again[1], out[1])
+    assert torch.allclose(again[0], out[0], atol=1e-5)
+    assert not torch.allclose(again[1], out[1], atol=1e-2)

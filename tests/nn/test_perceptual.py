@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 from scipy.ndimage import gaussian_filter
 
-from latentcodec.metrics import ssimulacra2
+from benchmarks.metrics.standard import ssimulacra2
 from latentcodec.nn.perceptual import visible_cells, visible_difference
 from tests.conftest import one_cell_flipped, photograph, picture
 

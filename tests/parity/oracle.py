@@ -2,26 +2,15 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from typing import TypeVar
 
-import pytest
 import torch
 from torch import Tensor, nn
 
 LIMIT = {torch.float32: 1e-5, torch.float64: 1e-10}
 
 Network = TypeVar("Network", bound=nn.Module)
-Test = TypeVar("Test", bound=Callable[..., None])
-
-
-def slow(test: Test) -> Test:
-    """A test of a full-size network: gigabytes and minutes."""
-    skip = pytest.mark.skipif(
-        "LATENTCODEC_SLOW" not in os.environ, reason="full size; set LATENTCODEC_SLOW=1 to run it"
-    )
-    return pytest.mark.slow(skip(test))  # type: ignore[no-any-return]
 
 
 @torch.no_grad()

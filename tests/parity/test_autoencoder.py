@@ -8,7 +8,7 @@ import diffusers
 import pytest
 import torch
 
-from latentcodec.nn.autoencoder import (
+from latentcodec.nn.stable_diffusion.autoencoder import (
     FLUX_VAE,
     SD3_VAE,
     SD_VAE,
@@ -18,7 +18,7 @@ from latentcodec.nn.autoencoder import (
     AutoencoderKL,
 )
 from tests.parity.conftest import Check
-from tests.parity.oracle import random_on, sharing, slow
+from tests.parity.oracle import random_on, sharing
 
 TINY = {
     "SD 1.x, 2.x": replace(SD_VAE, channels=(4, 8, 8, 12), groups=2),
@@ -72,7 +72,7 @@ def test_tiny_configurations(name: str, dtype: torch.dtype, check: Check) -> Non
     compare(name, "tiny", TINY[name], dtype, 32, 2, check)
 
 
-@slow
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "config", "side"),
     [("SD 1.x, 2.x", SD_VAE, 256), ("x4 upscaler", X4_VAE, 128), ("FLUX.1", FLUX_VAE, 128)],

@@ -10,10 +10,16 @@ from torch import Tensor
 from transformers import BitConfig, DPTConfig, DPTForDepthEstimation
 from transformers.models.dpt.image_processing_pil_dpt import DPTImageProcessorPil
 
-from latentcodec.nn.depth import DPT_HYBRID, PATCH, DepthConfig, DepthEstimator, picture_for_depth
+from latentcodec.nn.stable_diffusion.depth import (
+    DPT_HYBRID,
+    PATCH,
+    DepthConfig,
+    DepthEstimator,
+    picture_for_depth,
+)
 from tests.conftest import photograph
 from tests.parity.conftest import Check
-from tests.parity.oracle import random_on, relative_error, sharing, slow
+from tests.parity.oracle import random_on, relative_error, sharing
 
 REFERENCE = "transformers"
 NAME = "DPT-hybrid"
@@ -111,7 +117,7 @@ def test_names_and_shapes_are_the_references() -> None:
     assert {name: value.shape for name, value in network.state_dict().items()} == expected
 
 
-@slow
+@pytest.mark.slow
 def test_full_size(check: Check) -> None:
     network, reference = random_pair(DPT_HYBRID, torch.float32)
     for size in ((384, 384), (384, 576)):

@@ -25,16 +25,29 @@ from safetensors.torch import save_file
 from torch import nn
 from transformers import CLIPTextConfig, CLIPTextModelWithProjection, DPTConfig, DPTForDepthEstimation
 
-from latentcodec.nn.autoencoder import FLUX_VAE, SD_VAE, SDXL_VAE, X4_VAE, AutoencoderConfig, AutoencoderKL
-from latentcodec.nn.depth import DPT_HYBRID, DepthEstimator
-from latentcodec.nn.text_encoder import CLIP_L, OPENCLIP_BIGG, OPENCLIP_H, OPENCLIP_H_TRUNCATED, TextEncoder
-from latentcodec.nn.tiny_autoencoder import TAESD, TinyAutoencoder
-from latentcodec.nn.unet import UNet, size_embedding
-from latentcodec.weights import key_tables
-from latentcodec.weights.families import FAMILIES
+from latentcodec.nn.stable_diffusion.autoencoder import (
+    FLUX_VAE,
+    SD_VAE,
+    SDXL_VAE,
+    X4_VAE,
+    AutoencoderConfig,
+    AutoencoderKL,
+)
+from latentcodec.nn.stable_diffusion.depth import DPT_HYBRID, DepthEstimator
+from latentcodec.nn.stable_diffusion.text_encoder import (
+    CLIP_L,
+    OPENCLIP_BIGG,
+    OPENCLIP_H,
+    OPENCLIP_H_TRUNCATED,
+    TextEncoder,
+)
+from latentcodec.nn.stable_diffusion.tiny_autoencoder import TAESD, TinyAutoencoder
+from latentcodec.nn.stable_diffusion.unet import UNet, size_embedding
+from latentcodec.weights.checkpoints import key_tables
+from latentcodec.weights.checkpoints.families import FAMILIES
 from latentcodec.weights.load import load_autoencoder, load_text_encoder, load_unet
 from tests.parity.test_unet import TINY, reference_of
-from tests.weights.checkpoints import State, in_layout, random_network, with_averages
+from tests.weights.made_checkpoints import State, in_layout, random_network, with_averages
 
 UNET_PREFIX, VAE_PREFIX = "model.diffusion_model.", "first_stage_model."
 # Sizes at which every block has another shape, so that swapped tensors are noticed.

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
-from latentcodec.nn.text_encoder import (
+from latentcodec.nn.stable_diffusion.text_encoder import (
     CLIP_L,
     OPENCLIP_BIGG,
     OPENCLIP_H,
@@ -19,7 +19,7 @@ from latentcodec.nn.text_encoder import (
     TextFeatures,
 )
 from tests.parity.conftest import Check
-from tests.parity.oracle import random_on, relative_error, sharing, slow
+from tests.parity.oracle import random_on, relative_error, sharing
 
 REFERENCE = "transformers"
 FAMILIES = {
@@ -121,7 +121,7 @@ def test_the_truncated_encoder_ends_where_the_whole_one_is_penultimate() -> None
     assert torch.equal(found.last, whole(ids).penultimate_normed)
 
 
-@slow
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FAMILIES)
 def test_full_size(check: Check, name: str) -> None:
     reference = random_reference(FAMILIES[name])

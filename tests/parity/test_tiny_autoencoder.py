@@ -9,7 +9,7 @@ import torch
 from diffusers import AutoencoderTiny
 from torch import Tensor
 
-from latentcodec.nn.tiny_autoencoder import (
+from latentcodec.nn.stable_diffusion.tiny_autoencoder import (
     TAEF1,
     TAESD,
     TAESD3,

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import CLIPTokenizer
 
-from latentcodec.generate.tokenizer import (
+from latentcodec.nn.stable_diffusion.tokenizer import (
     END,
     LENGTH,
     PAD_CLIP_L,
@@ -25,7 +25,6 @@ from latentcodec.generate.tokenizer import (
     encode,
     tokenize,
 )
-from tests.parity.oracle import slow
 
 SURROGATES = range(0xD800, 0xE000)
 TEXTS = {
@@ -52,7 +51,7 @@ def oracle() -> CLIPTokenizer:
 
 def build(**options: str) -> CLIPTokenizer:
     """transformers' tokenizer; its vocabulary is built here by the rule of OpenAI's simple_tokenizer.py."""
-    packed = (resources.files("latentcodec.generate") / "data" / VOCABULARY_FILE).read_bytes()
+    packed = (resources.files("latentcodec.nn.stable_diffusion") / "data" / VOCABULARY_FILE).read_bytes()
     merges = gzip.decompress(packed).decode().split("\n")[1 : 49152 - 256 - 2 + 1]
     visible = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
     characters = [chr(byte) for byte in visible] + [chr(256 + index) for index in range(256 - len(visible))]
@@ -134,7 +133,7 @@ def test_some_of_all_characters(oracle: CLIPTokenizer) -> None:
     compare_characters(oracle, [*common[::5], *random.Random(5).sample(characters, 1000)])
 
 
-@slow
+@pytest.mark.slow
 def test_all_characters(oracle: CLIPTokenizer) -> None:
     characters = list(assigned())
     for start in range(0, len(characters), 4096):

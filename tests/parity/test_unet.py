@@ -9,7 +9,7 @@ import pytest
 import torch
 from diffusers import UNet2DConditionModel
 
-from latentcodec.nn.unet import (
+from latentcodec.nn.stable_diffusion.unet import (
     LCM,
     SD2,
     SD2_DEPTH,
@@ -22,7 +22,7 @@ from latentcodec.nn.unet import (
     size_embedding,
 )
 from tests.parity.conftest import Check
-from tests.parity.oracle import random_on, sharing, slow
+from tests.parity.oracle import random_on, sharing
 
 SIZES = 6  # numbers in SDXL's size conditioning
 
@@ -133,7 +133,7 @@ def test_sizes_that_do_not_halve(name: str, check: Check) -> None:
     compare(name, "tiny, odd size", TINY[name], torch.float64, (2, 13, 19), check)
 
 
-@slow
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "config", "side"),
     [
@@ -149,7 +149,7 @@ def test_full_configurations(name: str, config: UNetConfig, side: int, check: Ch
     compare(name, "full", config, torch.float32, (1, side, side), check)
 
 
-@slow
+@pytest.mark.slow
 def test_full_sdxl(check: Check) -> None:
     """10.3 GB of parameters."""
     compare("SDXL", "full", SDXL, torch.float32, (1, 16, 16), check, size_channels=256)

@@ -10,8 +10,9 @@ import torch
 from PIL import Image
 
 from latentcodec.errors import TrainingError
+from latentcodec.picture.picture import Pixels
 from latentcodec.training.data import batch, find_pictures, is_held_out, load_pictures, random_crop
-from tests.conftest import Pixels, photograph
+from tests.conftest import photograph
 
 
 def test_pictures_are_found_below_a_folder_in_order(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from latentcodec.nn.native import NativeModel
+from latentcodec.nn.native.model import NativeModel
 from latentcodec.training.optimiser import Optimiser, orthogonalise
 from tests.conftest import tiny_config
 

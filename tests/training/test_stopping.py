@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from latentcodec.training.loop import Run
+from latentcodec.training.native.loop import Run
 from latentcodec.training.stopping import noted_signals
 from tests.tiny_run import STEPS, make_pictures, make_run, same_parameters
 

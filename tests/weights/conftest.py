@@ -8,8 +8,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from latentcodec.nn.tiny_autoencoder import TAEF2, TAESD, TinyAutoencoder
-from tests.weights.checkpoints import random_network
+from latentcodec.nn.stable_diffusion.tiny_autoencoder import TAEF2, TAESD, TinyAutoencoder
+from tests.weights.made_checkpoints import random_network
 
 
 @pytest.fixture

@@ -20,17 +20,17 @@ import torch
 from safetensors.torch import save, save_file
 
 from latentcodec.errors import InvalidArgument, InvalidWeights, MissingDependency, ModelError, UnknownModel
-from latentcodec.nn.tiny_autoencoder import TAESD, TinyAutoencoder
+from latentcodec.nn.stable_diffusion.tiny_autoencoder import TAESD, TinyAutoencoder
 from latentcodec.weights import fetch as module
 from latentcodec.weights import store
-from latentcodec.weights.families import AUTOENCODERS, FAMILIES
+from latentcodec.weights.checkpoints.families import AUTOENCODERS, FAMILIES
 from latentcodec.weights.fetch import fetch
 from latentcodec.weights.intake import add
 from latentcodec.weights.load import load_autoencoder
 from latentcodec.weights.registry import KNOWN, Known, KnownFile
 from latentcodec.weights.store import list_models, models_folder
-from tests.weights.checkpoints import random_network
 from tests.weights.hub import COMMIT, Hub, running
+from tests.weights.made_checkpoints import random_network
 
 pytest.importorskip("huggingface_hub", reason="the extra `hub` is not installed")
 
@@ -282,7 +282,7 @@ def test_the_environment_is_honoured(hub: Hub, content: bytes, tmp_path: Path) -
     )
     assert f"\nsd2-v: no commit is registered; {known.repository} stands at {COMMIT}: all" in done.stderr
     assert done.returncode == 1  # TAESD's tensors, where Stable Diffusion was to be
-    assert "holds autoencoder, where the UNet of sd2 was to be" in done.stderr
+    assert "holds autoencoder, where the UNet of sd2 is needed" in done.stderr
     assert any(path.is_file() and path.stat().st_size > 1e6 for path in (tmp_path / "hf").rglob("*"))
     assert list_models() == []
 

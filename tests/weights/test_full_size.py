@@ -1,6 +1,6 @@
 """Stable Diffusion 1.5 at full size, random weights: seconds and memory that loading and adding it take.
 
-    LATENTCODEC_SLOW=1 pytest tests/weights/test_full_size.py -v      prints the rows of docs/parity.md
+    pytest -m slow tests/weights/test_full_size.py -v      prints the rows of docs/parity.md
 
 Needs 7 GB of memory and 9 GB of disk. Each run is a process of its own; the file is in the system's cache.
 Seconds are those of the processor, whatever else runs.
@@ -19,18 +19,17 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.skipif("LATENTCODEC_SLOW" not in os.environ, reason="set LATENTCODEC_SLOW=1 to run it"),
     pytest.mark.skipif(sys.platform != "linux", reason="/proc is Linux's"),
 ]
 
 MAKE = """
 import sys, torch
 from safetensors.torch import save_file
-from latentcodec.nn.autoencoder import SD_VAE, AutoencoderKL
-from latentcodec.nn.text_encoder import CLIP_L, TextEncoder
-from latentcodec.nn.unet import SD15, UNet
-from latentcodec.weights.key_tables import autoencoder_ldm, unet_ldm
-from tests.weights.checkpoints import in_layout
+from latentcodec.nn.stable_diffusion.autoencoder import SD_VAE, AutoencoderKL
+from latentcodec.nn.stable_diffusion.text_encoder import CLIP_L, TextEncoder
+from latentcodec.nn.stable_diffusion.unet import SD15, UNet
+from latentcodec.weights.checkpoints.key_tables import autoencoder_ldm, unet_ldm
+from tests.weights.made_checkpoints import in_layout
 
 def random(build, config):
     with torch.device("meta"):

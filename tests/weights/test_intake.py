@@ -11,15 +11,20 @@ import torch
 from safetensors.torch import load, load_file, save_file
 
 from latentcodec.errors import InvalidArgument, InvalidWeights, UnknownModel
-from latentcodec.nn.autoencoder import AutoencoderKL
-from latentcodec.nn.tiny_autoencoder import TAEF2, TAESD, TinyAutoencoder, TinyAutoencoderConfig
-from latentcodec.weights import key_tables
-from latentcodec.weights.detected import describe
+from latentcodec.nn.stable_diffusion.autoencoder import AutoencoderKL
+from latentcodec.nn.stable_diffusion.tiny_autoencoder import (
+    TAEF2,
+    TAESD,
+    TinyAutoencoder,
+    TinyAutoencoderConfig,
+)
+from latentcodec.weights.checkpoints import key_tables
+from latentcodec.weights.checkpoints.detected import describe
 from latentcodec.weights.intake import add
 from latentcodec.weights.load import load_autoencoder, load_text_encoder, load_unet
 from latentcodec.weights.store import models_folder, remove, stored, verify
 from tests.toy_diffusion import VAE
-from tests.weights.checkpoints import in_layout, random_network
+from tests.weights.made_checkpoints import in_layout, random_network
 
 
 @pytest.fixture

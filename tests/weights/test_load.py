@@ -10,17 +10,17 @@ import torch
 from safetensors.torch import save_file
 
 from latentcodec.errors import InvalidArgument, InvalidWeights, UnknownModel
-from latentcodec.nn.autoencoder import AutoencoderConfig, AutoencoderKL
-from latentcodec.nn.depth import DepthConfig, DepthEstimator
-from latentcodec.nn.text_encoder import CLIP_L, TextEncoder
-from latentcodec.nn.tiny_autoencoder import TAEF2, TAESD, TinyAutoencoder
-from latentcodec.nn.unet import SD2, UNet
-from latentcodec.weights import key_tables
-from latentcodec.weights.detected import describe
-from latentcodec.weights.fingerprint import fingerprint
+from latentcodec.nn.stable_diffusion.autoencoder import AutoencoderConfig, AutoencoderKL
+from latentcodec.nn.stable_diffusion.depth import DepthConfig, DepthEstimator
+from latentcodec.nn.stable_diffusion.text_encoder import CLIP_L, TextEncoder
+from latentcodec.nn.stable_diffusion.tiny_autoencoder import TAEF2, TAESD, TinyAutoencoder
+from latentcodec.nn.stable_diffusion.unet import SD2, UNet
+from latentcodec.weights.checkpoints import key_tables
+from latentcodec.weights.checkpoints.detected import describe
+from latentcodec.weights.checkpoints.fingerprint import fingerprint
 from latentcodec.weights.load import load_autoencoder, load_depth, load_text_encoder, load_unet
 from tests.nn.networks import SHARED_WEIGHTS
-from tests.weights.checkpoints import State, in_layout, random_network, with_averages
+from tests.weights.made_checkpoints import State, in_layout, random_network, with_averages
 
 VAE = AutoencoderConfig(channels=(8, 16, 16), groups=4)
 UNET = replace(

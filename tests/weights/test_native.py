@@ -15,9 +15,9 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 import latentcodec.weights.native as module
-from latentcodec.codec.native import NativeCodec
+from latentcodec.codec.native.coder import NativeCodec
 from latentcodec.errors import InvalidWeights, UnknownModel, WeightsMismatch
-from latentcodec.nn.entropy_model import ROWS, log_context
+from latentcodec.nn.native.entropy_model import ROWS, log_context
 from latentcodec.weights.native import (
     FILES,
     NATIVE_MODEL,

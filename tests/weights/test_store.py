@@ -16,13 +16,13 @@ import torch
 from safetensors.torch import save_file
 
 from latentcodec.errors import InvalidArgument, InvalidWeights, LatentCodecError, UnknownModel
-from latentcodec.nn.tiny_autoencoder import TAESD, TinyAutoencoder
+from latentcodec.nn.stable_diffusion.tiny_autoencoder import TAESD, TinyAutoencoder
 from latentcodec.weights import store
+from latentcodec.weights.checkpoints.pickle_file import check_sums
 from latentcodec.weights.intake import add
 from latentcodec.weights.load import load_autoencoder
-from latentcodec.weights.pickle_file import check_sums
 from latentcodec.weights.store import list_models, models_folder, remove, resolve, stored, verify
-from tests.weights.checkpoints import random_network
+from tests.weights.made_checkpoints import random_network
 
 
 def everything(folder: Path) -> dict[str, bytes]:

@@ -1,0 +1,119 @@
+"""speed, busy and networks: what coding takes, also on a busy machine; our networks beside diffusers'."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from benchmarks.commands.options import FILE, OUT, SAMPLE, say_skipped, stdout, variables
+
+__all__ = ["busy_command", "networks_command", "speed_command"]
+
+QUIET = 0.5  # processes, on average of the last minute, that a measurement bears
+
+
+@click.command("speed")
+@click.argument("sample", type=FILE, default=SAMPLE)
+@click.option("--quality", default=60.0, show_default=True, type=click.FloatRange(0, 100))
+@click.option("--threads", type=click.IntRange(1), help="Of PyTorch.  [default: 1, 2, 4 ... all cores]")
+@click.option("--runs", default=9, show_default=True, type=click.IntRange(1))
+@click.option("--scaling", is_flag=True, help="Time and memory against the picture's size instead.")
+@click.option(
+    "--largest",
+    default=50.0,
+    show_default=True,
+    type=click.FloatRange(0.1),
+    help="Megapixels, with --scaling.",
+)
+@click.option("--out", type=OUT, default="build/speed", show_default=True, help="For --scaling's files.")
+def speed_command(
+    sample: Path, quality: float, threads: int | None, runs: int, scaling: bool, largest: float, out: Path
+) -> None:
+    """Say where the time goes when SAMPLE is encoded and decoded, warm, and set it beside JPEG, WebP, AVIF.
+
+    With --scaling: time and peak memory of synthetic pictures of 0.1 to 50 megapixels, each in a fresh
+    process.
+    """
+    from benchmarks.experiments.scaling import SIZES, run, write
+    from benchmarks.experiments.speed import PEERS, cores, measure, speed_table
+    from benchmarks.peers import find_peers
+    from benchmarks.pictures.datasets import load
+
+    if scaling:
+        points = []
+        for point in run([size for size in SIZES if size <= largest], quality, threads or cores()):
+            points.append(point)
+            write(points, out)  # after each: the largest may take long, or all memory
+            click.echo(
+                f"{point.megapixels:g} megapixels: encode {point.encode_seconds:.2f} s, "
+                f"{point.encode_memory / 2**20:.0f} MiB; decode {point.decode_seconds:.2f} s, "
+                f"{point.decode_memory / 2**20:.0f} MiB"
+            )
+        return
+    try:
+        picture = load(sample)
+    except OSError as error:
+        raise click.ClickException(f"{sample}: {error}") from error
+    peers, absent = find_peers(PEERS)
+    say_skipped(absent, {})
+    height, width = picture.shape[:2]
+    click.echo(f"{sample.name}, {width}x{height}, quality {quality:g}, medians of {runs} interleaved rounds")
+    counts = [threads] if threads else sorted({*(2**power for power in range(cores().bit_length())), cores()})
+    for count in counts:
+        stdout().print(speed_table(measure(picture, quality, count, runs, peers), height * width))
+
+
+@click.command("busy")
+@click.argument("sample", type=FILE, default=SAMPLE)
+@click.option("--quality", default=60.0, show_default=True, type=click.FloatRange(0, 100))
+@click.option("--threads", type=click.IntRange(1), help="Of PyTorch.  [default: all cores]")
+@click.option("--runs", default=30, show_default=True, type=click.IntRange(1), help="Of each setting.")
+@click.option(
+    "--setting",
+    "others",
+    multiple=True,
+    callback=variables,
+    metavar="NAME=VALUE[,...]",
+    help="One more setting of OpenMP to measure, such as GOMP_SPINCOUNT=3000; may be given again.",
+)
+def busy_command(
+    sample: Path, quality: float, threads: int | None, runs: int, others: dict[str, dict[str, str]]
+) -> None:
+    """Time decoding SAMPLE alone and beside one process that never rests, as OpenMP's threads wait.
+
+    Compared are OpenMP's own default and the setting of the command line (latentcodec/threads.py), in turns,
+    each in fresh processes. Nothing else should run meanwhile: what does is in the figures.
+    """
+    import os
+    import tempfile
+
+    from benchmarks.experiments.busy import busy_table, measure
+    from benchmarks.experiments.speed import cores
+    from latentcodec.codec.api import Codec
+    from latentcodec.threads import BRIEF_SPIN
+
+    used = threads or cores()
+    if hasattr(os, "getloadavg") and os.getloadavg()[0] > QUIET:
+        click.echo(f"this machine is at work already: load average {os.getloadavg()[0]:.1f}", err=True)
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "sample.lci"
+        Codec(device="cpu").compress(sample, file, quality=quality)
+        settings = {"OpenMP's default": {}, "latentcodec's": BRIEF_SPIN, **others}
+        times = measure(file, settings, used, runs)
+    click.echo(f"{sample.name}, quality {quality:g}, {used} threads on {cores()} cores, {runs} warm decodes")
+    stdout().print(busy_table(times))
+
+
+@click.command("networks")
+@click.argument("names", nargs=-1)
+@click.option("--side", default=64, show_default=True, help="Latent positions along a side.")
+@click.option("--rounds", default=3, show_default=True, help="Calls of each network.")
+def networks_command(names: tuple[str, ...], side: int, rounds: int) -> None:
+    """Time our networks against diffusers' on the same weights: NAMES of unet, x4, vae; all without any."""
+    from benchmarks.experiments.networks import CONTESTS, compare
+
+    unknown = set(names) - CONTESTS.keys()
+    if unknown:
+        raise click.BadParameter(f"no network is called {min(unknown)}; there are {', '.join(CONTESTS)}")
+    stdout().print(compare(names or tuple(CONTESTS), side, rounds))

@@ -1,0 +1,217 @@
+"""Where the time goes, and how it compares: medians of one picture, everything measured in turn.
+
+    one round: matrix product ─► native encode, decode, by stage ─► JPEG ─► WebP ─► AVIF, each encode, decode
+    rounds ─► medians ─► a megapixel, ratio to each peer, share of the matrix product's rate
+
+The contestants take turns in every round, so that whatever else the machine does hits all of them alike. The
+stages are timed inside whole encodes and decodes, by wrapping the functions that do the work; their
+multiply-accumulates are counted by PyTorch during one of them, so that no formula has to be kept in step.
+Peers write the largest file that is no larger than ours.
+"""
+
+from __future__ import annotations
+
+import os
+import statistics
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+from rich.table import Table
+from torch.utils.flop_counter import FlopCounterMode
+
+from benchmarks.experiments.equal_bytes import nearest_not_over
+from benchmarks.peers import Peer
+from benchmarks.pictures.arrays import Pixels
+from benchmarks.report.tables import NONE, Grid, to_rich
+from latentcodec.codec.api import Codec
+from latentcodec.codec.native.coder import NativeCodec
+from latentcodec.nn.native.entropy_model import HyperAnalysis
+from latentcodec.nn.native.integer_model import IntegerModel
+from latentcodec.nn.native.transform import Analysis, Synthesis
+from latentcodec.rans import groups as rans_groups
+from latentcodec.rans.coder import Encoder
+
+__all__ = ["ENTROPY", "PEERS", "TOTAL", "Speed", "cores", "measure", "speed_table", "stopwatch"]
+
+ENTROPY, TOTAL = "integer entropy model", "total"
+STAGES: tuple[tuple[str, Any, str], ...] = (
+    ("analysis", Analysis, "forward"),
+    ("hyper analysis", HyperAnalysis, "forward"),
+    (ENTROPY, IntegerModel, "latents"),
+    ("rANS: symbols taken in", rans_groups, "put"),
+    ("rANS: encode", Encoder, "finish"),
+    ("rANS: decode", rans_groups, "take"),
+    ("synthesis", Synthesis, "forward"),
+    ("tile, all of it: encode", NativeCodec, "encode_tile"),
+    ("tile, all of it: decode", NativeCodec, "decode_tile"),
+)
+RANS = {"rANS: symbols taken in", "rANS: decode"}
+"""Called by the entropy model, whose own time is told without them."""
+PEERS = ("jpeg", "webp", "avif")
+MATRIX = 1024  # side of the square product: large enough for the machine's full rate, a tenth of a second
+
+
+@dataclass(frozen=True)
+class Speed:
+    """Medians at one number of threads. seconds: direction -> stage, `total` or codec -> seconds."""
+
+    threads: int
+    seconds: dict[str, dict[str, float]]
+    macs: dict[str, dict[str, float]]
+    """Multiply-accumulates of the whole and of the stages that are networks."""
+    matrix_rate: float
+    """Multiply-accumulates a second of a float32 matrix product in the same rounds."""
+    bytes: dict[str, int]
+    """Of each codec's file."""
+
+    def share(self, direction: str, what: str) -> float | None:
+        """How much of the matrix product's rate a stage reaches, 0 to about 1; None if it is no network."""
+        macs, seconds = self.macs[direction].get(what), self.seconds[direction][what]
+        return macs / seconds / self.matrix_rate if macs and seconds > 0 else None
+
+
+def cores() -> int:
+    """The cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@contextmanager
+def stopwatch(seconds: dict[str, float]) -> Iterator[None]:
+    """Add each stage's wall-clock seconds to `seconds` while the context lasts."""
+
+    open_stages: list[str] = []
+
+    def timed(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        def wrapper(*args: Any, **keywords: Any) -> Any:
+            open_stages.append(name)
+            begun = time.perf_counter()
+            try:
+                return function(*args, **keywords)
+            finally:
+                spent = time.perf_counter() - begun
+                seconds[name] += spent
+                open_stages.pop()
+                if name in RANS and ENTROPY in open_stages:  # the hyperlatent's symbols are coded before it
+                    seconds[ENTROPY] -= spent
+
+        return wrapper
+
+    with _wrapped(timed):
+        yield
+
+
+@contextmanager
+def _wrapped(wrap: Callable[[str, Callable[..., Any]], Callable[..., Any]]) -> Iterator[None]:
+    originals = [(kind, method, getattr(kind, method)) for _, kind, method in STAGES]
+    for (name, _, _), (kind, method, original) in zip(STAGES, originals, strict=True):
+        setattr(kind, method, wrap(name, original))
+    try:
+        yield
+    finally:
+        for kind, method, original in originals:
+            setattr(kind, method, original)
+
+
+def count_macs(work: Callable[[], object]) -> dict[str, float]:
+    """Multiply-accumulates of `work`: the total, and those inside each stage."""
+    macs: dict[str, float] = defaultdict(float)
+    with FlopCounterMode(display=False) as counter:
+
+        def counted(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+            def wrapper(*args: Any, **keywords: Any) -> Any:
+                before = counter.get_total_flops()
+                try:
+                    return function(*args, **keywords)
+                finally:
+                    macs[name] += (counter.get_total_flops() - before) / 2
+
+            return wrapper
+
+        with _wrapped(counted):
+            work()
+        macs[TOTAL] = counter.get_total_flops() / 2
+    return {name: count for name, count in macs.items() if count}
+
+
+def measure(picture: Pixels, quality: float, threads: int, rounds: int, peers: Sequence[Peer]) -> Speed:
+    """The medians of `rounds` rounds after a warm one, with PyTorch on `threads` threads.
+
+    Peers run as benchmarks.peers has them, on one thread.
+    """
+    previous = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        codec = Codec()
+        data = codec.encode(picture, quality=quality)
+        ours = {
+            "encode": lambda: codec.encode(picture, quality=quality),
+            "decode": lambda: codec.decode(data),
+        }
+        files = {peer.name: _rival(peer, picture, len(data)) for peer in peers}
+        matrix = torch.ones(MATRIX, MATRIX)
+        samples: dict[tuple[str, str], list[float]] = defaultdict(list)
+        for _ in range(rounds + 1):
+            samples["matrix", "product"].append(_seconds(lambda: torch.mm(matrix, matrix)))
+            for direction, work in ours.items():
+                spent: dict[str, float] = defaultdict(float)
+                with stopwatch(spent):
+                    spent[TOTAL] = _seconds(work)
+                for stage, value in spent.items():
+                    samples[direction, stage].append(value)
+            for name, (peer, setting, file) in files.items():
+                samples["encode", name].append(_seconds(partial(peer.encode, picture, setting)))
+                samples["decode", name].append(_seconds(partial(peer.decode, file)))
+        medians = {
+            key: statistics.median(values[1:]) for key, values in samples.items()
+        }  # the first warms up
+        return Speed(
+            threads,
+            {way: {what: median for (of, what), median in medians.items() if of == way} for way in ours},
+            {direction: count_macs(work) for direction, work in ours.items()},
+            MATRIX**3 / medians["matrix", "product"],
+            {"native": len(data), **{name: len(file) for name, (_, _, file) in files.items()}},
+        )
+    finally:
+        torch.set_num_threads(previous)
+
+
+def speed_table(speed: Speed, pixels: int) -> Table:
+    """Where the time went, and beside whom."""
+    megapixels = pixels / 1e6
+    rows = []
+    for direction, seconds in speed.seconds.items():
+        order = sorted(seconds, key=lambda what: (what in PEERS, what == TOTAL))
+        for what in order:
+            share, macs = speed.share(direction, what), speed.macs[direction].get(what)
+            rows.append(
+                [
+                    f"{direction}: {what}",
+                    f"{1000 * seconds[what]:.2f}",
+                    f"{seconds[what] / megapixels:.3f}",
+                    f"{seconds[TOTAL] / seconds[what]:.2f}" if what in PEERS else NONE,
+                    f"{macs / pixels / 1000:.1f}" if macs else NONE,
+                    f"{share:.0%}" if share else NONE,
+                ]
+            )
+    columns = ("", "ms", "s/megapixel", "ours / it", "kMAC/pixel", "of matrix rate")
+    sizes = ", ".join(f"{name} {size:,}" for name, size in speed.bytes.items())
+    notes = (f"float32 matrix product: {2 * speed.matrix_rate / 1e9:.1f} GFLOP/s; bytes: {sizes}",)
+    threads = f"{speed.threads} thread{'s' * (speed.threads > 1)}"
+    return to_rich(Grid(f"PyTorch on {threads}, codecs beside ours on one", columns, rows, notes))
+
+
+def _rival(peer: Peer, picture: Pixels, size: int) -> tuple[Peer, float, bytes]:
+    setting, data = nearest_not_over(lambda quality: peer.encode(picture, quality), range(1, 96), size)
+    return peer, setting, data
+
+
+def _seconds(work: Callable[[], object]) -> float:
+    begun = time.perf_counter()
+    work()
+    return time.perf_counter() - begun

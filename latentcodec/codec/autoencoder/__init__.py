@@ -1,0 +1,1 @@
+"""Any autoencoder as a codec: its latents, their steps, tiles and refinement."""

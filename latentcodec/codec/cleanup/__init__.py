@@ -1,0 +1,1 @@
+"""Diffusion clean-up of decoded latents, with the guard that the encoder runs."""

@@ -1,0 +1,1 @@
+"""The native model's halves of encoder and decoder."""

@@ -1,0 +1,1 @@
+"""Coders of a plane of quantised values: adaptive, with a fitted prior, palette; their tables (data)."""

@@ -1,0 +1,1 @@
+"""The .lci file as bytes: chunks, header, the whole file, and what is left of a damaged one."""

@@ -1,0 +1,281 @@
+"""The .lci file (docs/format.md): its chunks, their order, and the fields of all but the header (header.py).
+
+    File ─► pack ─► H [V] [C] [X] T T T ... [e] [x] [g] [d] ─► unpack ─► File    (if damaged: salvage.py)
+
+    H  header: all that is needed before decoding          T     one tile: symbol digest, alpha, stream
+    V  the autoencoder, where the header names none        e, x  EXIF and XMP
+    C  colour profile                                      g     what the encoder was asked for, and achieved
+    X  index: the bytes of each tile's chunk               d     clean-up of an autoencoder's latents
+
+This module moves bytes. It neither decodes streams nor decompresses what it carries: codec/ does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from latentcodec.container.chunks import (
+    DEFAULT_LIMITS,
+    Chunk,
+    Fields,
+    Limits,
+    chunk_size,
+    read_chunks,
+    write_chunks,
+    write_varint,
+)
+from latentcodec.container.header import EXTERNAL_MODEL, MAX_SIDE, Box, Header, default_tile_size, read_header
+from latentcodec.errors import (
+    FormatError,
+    InvalidArgument,
+    LimitExceeded,
+    MalformedFile,
+    TruncatedFile,
+    UnsupportedChunk,
+)
+
+__all__ = [
+    "Box",
+    "Chunk",
+    "File",
+    "Goal",
+    "Header",
+    "Limits",
+    "Tile",
+    "check_known",
+    "check_metadata",
+    "default_tile_size",
+    "gather",
+    "pack",
+    "read_chunks",
+    "read_header",
+    "read_index",
+    "structure_bytes",
+    "unpack",
+    "write_chunks",
+]
+
+_ORDER = "HVCXTexgd"
+
+# Steps to one of each kind of goal; a kind's number is its place.
+_GOAL_UNITS = {"quality": 40, "size": 1, "bpp": 1000, "psnr": 100}
+_PSNR_UNIT = 100
+_PSNR_CAP = 100.0
+
+
+@dataclass(frozen=True)
+class Tile:
+    """One tile.
+
+    number: its place in the grid, row by row from 0.
+    digest: CRC-32 of the tile's symbols, or of its pixels.
+    alpha: the payload of its alpha plane, exactly if the picture has one.
+    stream: rANS, or the pixels themselves (model number PIXELS).
+    complete: False where a truncated file cut the stream; only salvage makes such tiles.
+    """
+
+    number: int
+    digest: int
+    alpha: bytes | None
+    stream: bytes
+    complete: bool = True
+
+    def pack(self) -> bytes:
+        """The payload of the T chunk."""
+        head = write_varint(self.number) + self.digest.to_bytes(4, "little")
+        alpha = b"" if self.alpha is None else write_varint(len(self.alpha)) + self.alpha
+        return head + alpha + self.stream
+
+    @classmethod
+    def unpack(cls, payload: bytes, has_alpha: bool, complete: bool = True) -> Tile:
+        """The tile of a T chunk's payload. Raises MalformedFile."""
+        fields = Fields(payload, "tile")
+        number = fields.varint("number")
+        digest = int.from_bytes(fields.take(4, "symbol digest"), "little")
+        alpha = fields.take(fields.varint("alpha length"), "alpha") if has_alpha else None
+        return cls(number, digest, alpha, fields.rest(), complete)
+
+
+@dataclass(frozen=True)
+class Goal:
+    """What the encoder was asked for, and the PSNR that it achieved; decoding does not need it.
+
+    kind, target: "quality" 0-100, "size" in bytes, "bpp" in bits per pixel (stored to 0.001), "psnr" in dB.
+    psnr: dB of the decoded picture, stored to 0.01 dB from 0.01 to 100 dB; None where it was not measured.
+    """
+
+    kind: str
+    target: float
+    psnr: float | None = None
+
+    def pack(self) -> bytes:
+        """The payload of the g chunk. Raises InvalidArgument."""
+        if self.kind not in _GOAL_UNITS:
+            raise InvalidArgument(f"goal: kind {self.kind!r} is none of {', '.join(_GOAL_UNITS)}")
+        unit = _GOAL_UNITS[self.kind]
+        psnr = 0 if self.psnr is None else max(1, round(min(self.psnr, _PSNR_CAP) * _PSNR_UNIT))
+        target = min(round(self.target * unit), (1 << 32) - 1)
+        numbers = list(_GOAL_UNITS).index(self.kind), target, psnr
+        return b"".join(map(write_varint, numbers))
+
+    @classmethod
+    def unpack(cls, payload: bytes) -> Goal | None:
+        """The goal of a g chunk's payload, None for a kind that this version does not know.
+
+        Raises MalformedFile.
+        """
+        fields = Fields(payload, "goal")
+        kind = fields.varint("kind")
+        if kind >= len(_GOAL_UNITS):
+            return None  # with fields that only a later version knows
+        target, psnr = fields.varint("target"), fields.varint("PSNR")
+        fields.finish()
+        name, unit = list(_GOAL_UNITS.items())[kind]
+        return cls(name, target / unit, psnr / _PSNR_UNIT if psnr else None)
+
+
+@dataclass(frozen=True)
+class File:
+    """A file's content; `profile`, `exif` and `xmp` are the stored bytes, compressed.
+
+    tiles: in the order of `header.tile_grid()`; only salvage leaves some None.
+    autoencoder: the payload of the V chunk, exactly if the model number is EXTERNAL_MODEL.
+    cleanup: the payload of the d chunk.
+    """
+
+    header: Header
+    tiles: Sequence[Tile | None]
+    profile: bytes | None = None
+    exif: bytes | None = None
+    xmp: bytes | None = None
+    goal: Goal | None = None
+    autoencoder: bytes | None = None
+    cleanup: bytes | None = None
+
+
+def pack(file: File) -> bytes:
+    """The bytes of a file. Raises InvalidArgument where the content does not fit together."""
+    header = file.header
+    try:
+        header.validate(Limits(max_pixels=MAX_SIDE**2))
+    except (FormatError, LimitExceeded) as error:
+        raise InvalidArgument(str(error)) from error
+    if len(file.tiles) != header.tile_count:
+        raise InvalidArgument(f"file: {len(file.tiles)} tiles, but the header's grid has {header.tile_count}")
+    if (file.autoencoder is not None) != (header.model_number == EXTERNAL_MODEL):
+        raise InvalidArgument(f"file: the autoencoder and model number {header.model_number} disagree")
+    tiles = []
+    for number, tile in enumerate(file.tiles):
+        if tile is None or tile.number != number or not tile.complete:
+            raise InvalidArgument(f"file: tile {number} is missing, incomplete or out of place")
+        if (tile.alpha is not None) != header.has_alpha:
+            raise InvalidArgument(f"file: tile {number} and the header disagree about alpha")
+        tiles.append(Chunk("T", tile.pack()))
+    index = b"".join(write_varint(chunk_size(tile)) for tile in tiles) if len(tiles) > 1 else None
+    goal = file.goal.pack() if file.goal else None
+    before = _present(H=header.pack(), V=file.autoencoder, C=file.profile, X=index)
+    chunks = [*before, *tiles, *_present(e=file.exif, x=file.xmp, g=goal, d=file.cleanup)]
+    if len(chunks) > DEFAULT_LIMITS.max_chunks:
+        raise InvalidArgument(
+            f"file: {len(chunks)} chunks, readers accept {DEFAULT_LIMITS.max_chunks}; choose larger tiles"
+        )
+    return write_chunks(chunks)
+
+
+def _present(**payloads: bytes | None) -> list[Chunk]:
+    return [Chunk(letter, payload) for letter, payload in payloads.items() if payload is not None]
+
+
+def unpack(data: bytes, limits: Limits = DEFAULT_LIMITS) -> File:
+    """The content of a whole, undamaged file; the header is validated before anything else is read.
+
+    Raises NotLatentCodecFile, UnsupportedVersion, UnsupportedChunk, TruncatedFile, ChecksumMismatch,
+    MalformedFile and LimitExceeded.
+    """
+    header = read_header(data, limits)
+    chunks = read_chunks(data, limits)
+    found: dict[str, bytes] = {}
+    tiles: list[Tile] = []
+    places: list[int] = []
+    rank = 0
+    for place, chunk in enumerate(chunks):
+        if chunk.type not in _ORDER:
+            check_known(chunk)
+            continue
+        previous, rank = rank, _ORDER.index(chunk.type)
+        if rank < previous or chunk.type in found:
+            raise MalformedFile(f"chunk {chunk.type!r} is repeated or out of order; the order is {_ORDER}")
+        if chunk.type == "T":
+            tiles.append(Tile.unpack(chunk.payload, header.has_alpha))
+            places.append(place)
+        else:
+            found[chunk.type] = chunk.payload
+    check_metadata(found, limits)
+    count = header.tile_count
+    if len(tiles) < count:
+        raise TruncatedFile(f"the file holds {len(tiles)} of its {count} tiles")
+    if [tile.number for tile in tiles] != list(range(count)):
+        raise MalformedFile(f"the {len(tiles)} tiles are not numbered from 0 to {count - 1} in this order")
+    lengths = read_index(found.get("X"), count)
+    if lengths:
+        if chunks[places[0] - 1].type != "X" or places[-1] - places[0] != count - 1:
+            raise MalformedFile("index: another chunk stands between it and its last tile")
+        if lengths != [chunk_size(chunks[place]) for place in places]:
+            raise MalformedFile("index: its lengths are not those of the tiles")
+    return gather(header, tiles, found)
+
+
+def check_known(chunk: Chunk) -> None:
+    """Raise UnsupportedChunk for a critical chunk that this version does not know."""
+    if chunk.type.isupper() and chunk.type not in _ORDER:
+        raise UnsupportedChunk(
+            f"the file needs chunk {chunk.type!r}, which this release does not know: upgrade latentcodec"
+        )
+
+
+def check_metadata(found: dict[str, bytes], limits: Limits) -> None:
+    """Raise LimitExceeded where profile, EXIF and XMP are larger than the limits."""
+    size = sum(len(found.get(letter, b"")) for letter in "Cex")
+    if size > limits.max_metadata_bytes:
+        raise LimitExceeded(
+            f"metadata: {size} bytes, the limit is {limits.max_metadata_bytes} (Limits.max_metadata_bytes)"
+        )
+
+
+def read_index(payload: bytes | None, tile_count: int) -> list[int]:
+    """The bytes of every tile's chunk; empty for one tile, which has no index. Raises MalformedFile."""
+    if (payload is None) != (tile_count == 1):
+        state = "missing" if payload is None else "there"
+        raise MalformedFile(f"index: it is {state}, but the picture has {tile_count} tile(s)")
+    if payload is None:
+        return []
+    fields = Fields(payload, "index")
+    lengths = [fields.varint("length") for _ in range(tile_count)]
+    fields.finish()
+    return lengths
+
+
+def gather(header: Header, tiles: Sequence[Tile | None], found: dict[str, bytes]) -> File:
+    """The file of these parts; `found` has the payloads of the chunks V, C, e, x, g and d.
+
+    Raises MalformedFile.
+    """
+    if ("V" in found) != (header.model_number == EXTERNAL_MODEL):
+        state = "there" if "V" in found else "missing"
+        raise MalformedFile(
+            f"autoencoder: chunk 'V' is {state}, but the model number is {header.model_number}"
+        )
+    goal = Goal.unpack(found["g"]) if "g" in found else None
+    sidecars = found.get("C"), found.get("e"), found.get("x")
+    return File(header, tiles, *sidecars, goal, found.get("V"), found.get("d"))
+
+
+def structure_bytes(data: bytes, limits: Limits = DEFAULT_LIMITS) -> int:
+    """Bytes of a file that are neither coded tiles, nor alpha, nor the chunks of profile, EXIF and XMP.
+
+    At most 64 for one tile as a writer makes it. Raises as `unpack` does.
+    """
+    file = unpack(data, limits)
+    coded = sum(len(tile.stream) + len(tile.alpha or b"") for tile in file.tiles if tile)
+    return len(data) - coded - sum(map(chunk_size, _present(C=file.profile, e=file.exif, x=file.xmp)))

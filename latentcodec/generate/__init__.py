@@ -1,1 +1,0 @@
-"""Pictures from prompts: the tokenizer of the text encoders."""

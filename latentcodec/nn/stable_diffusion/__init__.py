@@ -1,0 +1,1 @@
+"""The networks of the Stable Diffusion family, and their tokenizer."""

@@ -1,0 +1,1 @@
+"""Pillow images and files of pictures <-> Picture: planes, orientation, depth, metadata."""

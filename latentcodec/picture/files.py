@@ -1,0 +1,197 @@
+"""Picture files of other formats, through Pillow: open_picture and save_picture.
+
+path or stream ─► Pillow ─► from_pillow ─► Picture
+Picture ─► to_pillow ─► Pillow, with profile, EXIF and XMP where the format holds them
+                             ─► bytes ─► path (whole or not at all) or stream
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import warnings
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from PIL import Image, PngImagePlugin
+
+from latentcodec.atomic import write_atomically
+from latentcodec.errors import InvalidArgument, UnsupportedImage
+from latentcodec.picture.metadata import DroppedDataWarning, picture_tags
+from latentcodec.picture.picture import MAX_PIXELS, Picture, from_pillow, pillow_errors, to_pillow
+
+__all__ = ["open_picture", "save_picture"]
+
+_XMP_TAG = 0x02BC  # in TIFF
+_MARKER = 65533  # the most bytes that a JPEG marker segment holds
+_JPEG_XMP_HEADER = 29
+
+
+@dataclass(frozen=True)
+class _Format:
+    """How one format is written: the best that it can do short of surprises, lossless where it is able to."""
+
+    extensions: tuple[str, ...]
+    alpha: bool
+    largest_side: int = 2**31 - 1
+    options: dict[str, Any] = field(default_factory=dict)
+
+
+_FORMATS = {
+    "PNG": _Format((".png",), alpha=True),
+    "JPEG": _Format(
+        (".jpg", ".jpeg", ".jpe", ".jfif"), False, 65500, {"quality": 95, "subsampling": "4:4:4"}
+    ),
+    "WEBP": _Format((".webp",), True, 16383, {"lossless": True, "exact": True}),
+    "AVIF": _Format((".avif",), True, 65535, {"quality": 95, "subsampling": "4:4:4"}),
+    # Uncompressed: Pillow cannot write EXIF's directories through libtiff.
+    "TIFF": _Format((".tif", ".tiff"), alpha=True, options={"compression": "raw"}),
+    "JPEG2000": _Format((".jp2",), alpha=True),
+    "TGA": _Format((".tga",), True, 65535),
+    "BMP": _Format((".bmp",), alpha=False),
+    "PPM": _Format((".ppm", ".pgm", ".pnm"), alpha=False),
+}
+_BY_EXTENSION = {extension: name for name, each in _FORMATS.items() for extension in each.extensions}
+
+
+def open_picture(
+    source: str | os.PathLike[str] | BinaryIO, *, max_pixels: int = MAX_PIXELS, name: str = ""
+) -> Picture:
+    """The picture in a file or binary stream, which may be a pipe; `from_pillow` says what becomes of it.
+
+    `name` is what messages call it, by default its path. Raises UnreadableImage (no picture, or a damaged
+    one), UnsupportedImage (an animation), LimitExceeded (over `max_pixels`, or over Pillow's own limit),
+    OSError (the file cannot be opened).
+    """
+    if isinstance(source, (str, os.PathLike)):
+        name = name or os.fspath(source)
+        with open(source, "rb") as file:
+            return _read(file, name, max_pixels)
+    if not hasattr(source, "read"):
+        raise InvalidArgument(
+            f"a picture is opened by path or binary stream, this is a {type(source).__name__}"
+        )
+    name = name or str(getattr(source, "name", "the stream"))
+    seekable = getattr(source, "seekable", lambda: False)()
+    return _read(source if seekable else io.BytesIO(source.read()), name, max_pixels)
+
+
+def _read(file: BinaryIO, name: str, max_pixels: int) -> Picture:
+    with pillow_errors(name):
+        image = Image.open(file)
+    return from_pillow(image, name=name, max_pixels=max_pixels)
+
+
+def save_picture(
+    picture: Picture, target: str | os.PathLike[str] | BinaryIO, format: str | None = None
+) -> None:
+    """Write a picture as PNG, JPEG, WebP, AVIF, TIFF, JPEG 2000, TGA, BMP or PPM.
+
+    `format` is such a name ("png", "JPEG" ...) or an extension; without it the extension of the path decides.
+    A file appears whole or not at all. JPEG is written at quality 95, AVIF at 95, both without chroma
+    subsampling; all others are lossless. Metadata that the format has no place for is left out; EXIF and XMP
+    too long for a JPEG, or too damaged for a TIFF or AVIF, are dropped with a DroppedDataWarning.
+
+    Raises UnsupportedImage where the format cannot hold the picture (its transparency, its size),
+    InvalidArgument for an unknown format, OSError where the file cannot be written.
+    """
+    path = Path(target) if isinstance(target, (str, os.PathLike)) else None
+    label = str(path) if path else "the stream"
+    kind = _format_name(path, format)
+    data = _encoded(picture, kind, label)
+    if path:
+        write_atomically(path, data)
+    elif isinstance(target, (str, os.PathLike)) or not hasattr(target, "write"):
+        raise InvalidArgument(f"a picture is saved to a path or binary stream, not a {type(target).__name__}")
+    else:
+        target.write(data)
+
+
+def _format_name(path: Path | None, format: str | None) -> str:
+    if format is None and path is None:
+        raise InvalidArgument("a picture saved to a stream needs its format: format='PNG', say")
+    wanted = format if format is not None else path.suffix if path else ""
+    name = (
+        wanted.upper() if wanted.upper() in _FORMATS else _BY_EXTENSION.get(f".{wanted.lower().lstrip('.')}")
+    )
+    if name is None:
+        known = ", ".join(_BY_EXTENSION)
+        raise InvalidArgument(
+            f"{path or 'the stream'}: no picture format is known as '{wanted}'; use {known}"
+        )
+    return name
+
+
+def _encoded(picture: Picture, kind: str, label: str) -> bytes:
+    chosen = _FORMATS[kind]
+    if picture.alpha is not None and not chosen.alpha:
+        raise UnsupportedImage(
+            f"{label}: {kind} cannot hold transparency; save it as PNG, WebP or TIFF, or remove the alpha"
+        )
+    side = max(picture.height, picture.width)
+    if side > chosen.largest_side:
+        raise UnsupportedImage(
+            f"{label}: {kind} holds at most {chosen.largest_side} pixels a side, the picture has {side};"
+            " save it as PNG or TIFF"
+        )
+    stream = io.BytesIO()
+    image = to_pillow(picture)
+    options = chosen.options | _metadata_options(picture, kind, label)
+    try:
+        image.save(stream, kind, **options)
+    except Exception as error:  # what a build of Pillow lacks, it says in many classes
+        raise UnsupportedImage(
+            f"{label}: Pillow cannot write {image.width}x{image.height} {image.mode} as {kind} ({error});"
+            " save it as PNG"
+        ) from error
+    return stream.getvalue()
+
+
+def _metadata_options(picture: Picture, kind: str, label: str) -> dict[str, Any]:
+    """What `Image.save` takes to write profile, EXIF and XMP in this format."""
+    options: dict[str, Any] = {"icc_profile": picture.profile} if picture.profile else {}
+    exif = b"Exif\0\0" + picture.exif if picture.exif else b""
+    xmp = picture.xmp or b""
+    if kind == "TIFF":
+        tags = _parsed(exif, kind, label) or Image.Exif()
+        if xmp:
+            tags[_XMP_TAG] = xmp
+        return options | {"exif": tags}
+    if kind == "AVIF" and not _parsed(exif, kind, label):
+        exif = b""
+    if kind == "JPEG":
+        exif = _fitting(exif, _MARKER, "EXIF", label)
+        xmp = _fitting(xmp, _MARKER - _JPEG_XMP_HEADER, "XMP", label)
+    if kind == "PNG" and xmp:
+        info = PngImagePlugin.PngInfo()
+        info.add_itxt("XML:com.adobe.xmp", xmp)
+        options["pnginfo"] = info
+        xmp = b""
+    return options | ({"exif": exif} if exif else {}) | ({"xmp": xmp} if xmp else {})
+
+
+def _fitting(data: bytes, limit: int, what: str, label: str) -> bytes:
+    if len(data) <= limit:
+        return data
+    _warn(f"{label}: {len(data)} bytes of {what} are dropped, JPEG holds at most {limit}")
+    return b""
+
+
+def _parsed(exif: bytes, kind: str, label: str) -> Image.Exif | None:
+    """The tags for a format whose writer takes EXIF apart; None if there are none, or damaged ones."""
+    if not exif:
+        return None
+    tags = Image.Exif()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")  # Pillow warns of damage and goes on, with half of a directory
+            tags.load(exif)
+            return picture_tags(tags)
+    except Exception as error:  # noqa: BLE001 - Pillow's EXIF parser raises almost anything on damaged data
+        _warn(f"{label}: the EXIF is too damaged for {kind} ({error}) and is dropped")
+        return None
+
+
+def _warn(message: str) -> None:
+    warnings.warn(message, DroppedDataWarning, stacklevel=5)

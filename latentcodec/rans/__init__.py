@@ -1,0 +1,1 @@
+"""The entropy coder: integer probability tables and interleaved rANS over them."""

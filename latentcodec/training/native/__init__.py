@@ -1,0 +1,1 @@
+"""Training of the native model: losses, the loop with exact resume, export, evaluation."""

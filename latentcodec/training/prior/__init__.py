@@ -1,0 +1,1 @@
+"""Fitting what codes the latents of an autoencoder: tables and priors."""

@@ -1,0 +1,1 @@
+"""Other models' files: read strictly, recognised, mapped to networks."""

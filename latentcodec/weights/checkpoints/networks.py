@@ -1,0 +1,144 @@
+"""The networks that a model should hold, without memory, and its files compared with them.
+
+family ─► a network on the meta device for each part ─► names and shapes ─► values: finite? ─► fingerprints
+          (only shapes)                                 └─ what differs: an error that lists it
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import torch
+from torch import nn
+
+from latentcodec.errors import InvalidWeights
+from latentcodec.nn.stable_diffusion.autoencoder import AutoencoderConfig, AutoencoderKL
+from latentcodec.nn.stable_diffusion.depth import DPT_HYBRID, DepthEstimator
+from latentcodec.nn.stable_diffusion.text_encoder import TextEncoder
+from latentcodec.nn.stable_diffusion.tiny_autoencoder import TinyAutoencoder, TinyAutoencoderConfig
+from latentcodec.nn.stable_diffusion.unet import UNet
+from latentcodec.weights.checkpoints.checkpoint import Checkpoint, Shape
+from latentcodec.weights.checkpoints.detected import (
+    AUTOENCODER,
+    DEPTH,
+    SECOND_TEXT_ENCODER,
+    TEXT_ENCODER,
+    UNET,
+    Detected,
+)
+from latentcodec.weights.checkpoints.families import AUTOENCODERS, FAMILIES
+from latentcodec.weights.checkpoints.fingerprint import fingerprint
+from latentcodec.weights.checkpoints.key_rules import check_finite, check_names, read_tensors
+from latentcodec.weights.checkpoints.layouts import Part, average_name
+from latentcodec.weights.checkpoints.model_files import ModelFiles
+
+Built = TypeVar("Built", bound=nn.Module)
+
+
+def on_meta(build: Callable[[Any], Built], config: object) -> Built:
+    """A network without memory: its tensors have shapes only."""
+    with torch.device("meta"):
+        return build(config)
+
+
+def autoencoder_of(
+    config: AutoencoderConfig | TinyAutoencoderConfig,
+) -> tuple[Callable[[Any], AutoencoderKL | TinyAutoencoder], object]:
+    """What builds the autoencoder of a configuration, and the configuration."""
+    return (TinyAutoencoder if isinstance(config, TinyAutoencoderConfig) else AutoencoderKL), config
+
+
+def shapes_of(module: nn.Module) -> dict[str, Shape]:
+    """The shapes of a network's tensors by name."""
+    return {name: tuple(tensor.shape) for name, tensor in module.state_dict().items()}
+
+
+def averages_of(found: ModelFiles) -> Checkpoint:
+    """The averages of a UNet in a whole model's file, under the names of what they are averages of."""
+    part, whole = found.parts[UNET], found.whole
+    places = {name: average_name(part.prefix + name) for name in part.checkpoint}
+    held: Checkpoint = whole if whole is not None else part.checkpoint
+    shapes = {name: held.shape(flat) for name, flat in places.items() if flat in held}
+    return Checkpoint(held.path, shapes, lambda name: held[places[name]])
+
+
+def check_parts(found: ModelFiles, detected: Detected) -> None:
+    """Compare the names and shapes of all networks of a model with those of its family; reads no values.
+
+    Raises InvalidWeights for the first that differs, that its family has not, or whose sizes are unknown.
+    """
+    for each in _expected(found, detected):
+        check_names(each.checkpoint, each.shapes, each.part.naming.rules(each.shapes), each.what)
+
+
+def fingerprints(found: ModelFiles, detected: Detected) -> dict[str, str]:
+    """The fingerprints of a model's autoencoder and UNet (as they are loaded by default), by component.
+
+    Reads every value of every network, a tensor at a time. Raises InvalidWeights as check_parts does, and for
+    numbers that are not finite.
+    """
+    check_parts(found, detected)  # of all, before gigabytes of the first are read
+    prints: dict[str, str] = {}
+    for each in _expected(found, detected):
+        rules = each.part.naming.rules(each.shapes)
+        check_finite(each.checkpoint, dict.fromkeys(map(rules.name, each.shapes)), each.prefix)
+        if each.component in (AUTOENCODER, UNET):  # of a UNet with averages they come last, and count
+            tensors = read_tensors(each.checkpoint, each.shapes, rules, each.what)
+            prints[each.component] = fingerprint(tensors)
+    return prints
+
+
+@dataclass(frozen=True)
+class _Expected:
+    """A network that a model should hold: the tensors that it should have, and those that are there."""
+
+    component: str
+    what: str
+    part: Part
+    checkpoint: Checkpoint
+    shapes: dict[str, Shape]
+    prefix: str
+
+
+def _expected(found: ModelFiles, detected: Detected) -> list[_Expected]:
+    expected = []
+    for component, part in found.parts.items():
+        build, config = _network(found, detected, component)
+        shapes = shapes_of(on_meta(build, config))
+        what = f"{component.replace('_', ' ')} of {detected.family}"
+        expected.append(_Expected(component, what, part, part.checkpoint, shapes, part.prefix))
+        if component == UNET and detected.averages:
+            what, prefix = f"averaged UNet of {detected.family}", "the average of " + part.prefix
+            expected.append(_Expected(component, what, part, averages_of(found), shapes, prefix))
+    return expected
+
+
+def _network(
+    found: ModelFiles, detected: Detected, component: str
+) -> tuple[Callable[[Any], nn.Module], object]:
+    """What builds the network of a component, and its configuration."""
+    if component == AUTOENCODER:
+        if detected.kind not in AUTOENCODERS:
+            raise InvalidWeights(f"{found.path}: its autoencoder is of sizes that no known kind has")
+        return autoencoder_of(AUTOENCODERS[detected.kind])
+    if component == DEPTH:
+        return DepthEstimator, DPT_HYBRID
+    family = FAMILIES.get(detected.family)
+    if family is None:
+        raise InvalidWeights(
+            f"{found.path}: holds a {component.replace('_', ' ')}, which is compared with that of a family, "
+            f"and none is known ({detected.reasons[0]}): say which it is"
+        )
+    config = {
+        UNET: family.unet,
+        TEXT_ENCODER: family.text_encoder,
+        SECOND_TEXT_ENCODER: family.text_encoder_2,
+    }[component]
+    if config is None:
+        raise InvalidWeights(
+            f"{found.path}: holds a {component.replace('_', ' ')}, which {detected.family} ({family.what}) "
+            "has not: it is of another family, or parts of several are mixed in it"
+        )
+    return (UNet if component == UNET else TextEncoder), config

@@ -1,0 +1,191 @@
+"""The header: what it allows, in which order it judges, and the grid of tiles."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+
+from latentcodec.container.chunks import Chunk, Limits, write_chunks
+from latentcodec.container.header import Header, default_tile_size, read_header
+from latentcodec.errors import (
+    ChecksumMismatch,
+    LatentCodecError,
+    LimitExceeded,
+    MalformedFile,
+    TruncatedFile,
+)
+
+HEADER = Header(768, 512, 3, 8, 1, b"\x01\x02\x03\x04", b"\x05\x06\x07\x08", 2400, 0)
+PACKED = "800680040308010102030405060708e01200"
+
+relaxed = settings(deadline=None)  # the machine may be busy
+sides = st.integers(1, 200) | st.integers(1, 1 << 24)
+
+
+@st.composite
+def headers(draw: st.DrawFn) -> Header:
+    header = Header(
+        width=draw(sides),
+        height=draw(sides),
+        channels=draw(st.integers(1, 4)),
+        depth=8,
+        model_number=draw(st.integers(0, 2**32 - 1)),
+        networks_hash=draw(st.binary(min_size=4, max_size=4)),
+        synthesis_hash=draw(st.binary(min_size=4, max_size=4)),
+        quality_level=draw(st.integers(0, 4000)),
+        tile_size=draw(st.just(0) | st.integers(8, 40)) * 32,
+    )
+    try:
+        header.validate()
+    except LimitExceeded:
+        assume(False)
+    return header
+
+
+@relaxed
+@given(headers())
+def test_round_trip(header: Header) -> None:
+    assert Header.unpack(header.pack()) == header
+    assert read_header(write_chunks([Chunk("H", header.pack())])) == header
+    for length in range(len(header.pack())):
+        with pytest.raises(MalformedFile, match="header: "):
+            Header.unpack(header.pack()[:length])
+    with pytest.raises(MalformedFile, match="fields end at"):
+        Header.unpack(header.pack() + b"\0")
+
+
+def test_known_answer() -> None:
+    assert HEADER.pack().hex() == PACKED
+    assert Header.unpack(bytes.fromhex(PACKED)) == HEADER
+
+
+@relaxed
+@given(st.binary(max_size=40))
+def test_noise(noise: bytes) -> None:
+    try:
+        header = Header.unpack(noise)
+    except LatentCodecError:
+        return
+    assert header.pack() == noise
+
+
+@relaxed
+@given(headers().filter(lambda header: header.width * header.height < 40_000))
+def test_the_grid_covers_every_pixel_once(header: Header) -> None:
+    seen = np.zeros((header.height, header.width), int)
+    boxes = header.tile_grid()
+    for box in boxes:
+        seen[box.y0 : box.y1, box.x0 : box.x1] += 1
+        assert box.x0 % (header.tile_size or 1) == box.y0 % (header.tile_size or 1) == 0
+    assert (seen == 1).all()
+    assert len(boxes) == header.tile_count
+    assert boxes == sorted(boxes, key=lambda box: (box.y0, box.x0))
+    assert [box.y0 for box in boxes[: header.tile_columns + 1]].count(0) == header.tile_columns
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"width": 0}, "width 0 is outside 1..16777216"),
+        ({"width": (1 << 24) + 1}, "width 16777217"),
+        ({"height": 0}, "height 0"),
+        ({"channels": 0}, "channels 0 is outside 1..4"),
+        ({"channels": 5}, "channels 5"),
+        ({"depth": 16}, "depth 16 is outside 8..8"),
+        ({"quality_level": 4001}, "quality level 4001 is outside 0..4000"),
+        ({"tile_size": 40}, "tile size 40 is no multiple of 32"),
+        ({"tile_size": 32}, "tile size 32 is below 256 pixels"),
+        ({"tile_size": 224}, "tile size 224 is below 256 pixels"),
+        ({"tile_size": 1 << 25}, "tile size 33554432 is outside"),
+        ({"networks_hash": b"123"}, "networks hash has 3 bytes"),
+        ({"synthesis_hash": b"12345"}, "synthesis hash has 5 bytes"),
+    ],
+)
+def test_malformed(change: dict[str, int], message: str) -> None:
+    with pytest.raises(MalformedFile, match=message):
+        replace(HEADER, **change).validate()  # type: ignore[arg-type]
+    if isinstance(next(iter(change.values())), int):
+        with pytest.raises(MalformedFile, match=message):
+            Header.unpack(replace(HEADER, **change).pack())  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("width", "height", "tile_size", "message"),
+    [
+        (13_378, 13_378, 1024, "13378 x 13378 = 178970884 pixels, the limit is 178956970"),
+        (1 << 24, 1 << 24, 1024, "pixels, the limit is 178956970"),
+        (4096, 2049, 0, "a tile has 4096 x 2080 = 8519680 pixels, the limit of the format is 8388608"),
+        (1 << 24, 1, 0, "a tile has 16777216 x 32"),
+        (4096, 4096, 2912, "a tile has 2912 x 2912 = 8479744 pixels"),
+        (1 << 24, 10, 256, "65536 tiles, the limit is 16400"),
+    ],
+)
+def test_limits(width: int, height: int, tile_size: int, message: str) -> None:
+    header = replace(HEADER, width=width, height=height, tile_size=tile_size)
+    with pytest.raises(LimitExceeded, match=message):
+        header.validate()
+    with pytest.raises(LimitExceeded, match=message):
+        Header.unpack(header.pack())
+
+
+@pytest.mark.parametrize(
+    ("width", "height", "tile_size"),
+    [
+        (1, 1, 0),
+        (13_377, 13_377, 1024),
+        (1 << 18, 1, 0),
+        (1 << 24, 10, 1024),
+        (13_377, 13_377, 256),
+        (4096, 2048, 0),
+        (64, 64, 256),
+        (64, 64, 1 << 24),
+    ],
+)
+def test_largest_that_the_limits_allow(width: int, height: int, tile_size: int) -> None:
+    replace(HEADER, width=width, height=height, tile_size=tile_size).validate()
+
+
+def test_a_callers_limits() -> None:
+    HEADER.validate(Limits(max_pixels=768 * 512))
+    with pytest.raises(LimitExceeded, match=r"raise Limits\.max_pixels"):
+        HEADER.validate(Limits(max_pixels=768 * 512 - 1))
+    tiled = replace(HEADER, tile_size=256)
+    tiled.validate(Limits(max_chunks=6))
+    with pytest.raises(LimitExceeded, match="6 tiles, the limit is 5"):
+        tiled.validate(Limits(max_chunks=5))
+
+
+@pytest.mark.parametrize(
+    ("width", "height", "tile_size"),
+    [(1, 1, 0), (1536, 1024, 0), (1537, 1024, 1024), (1024, 1537, 1024), (49_152, 1, 0), (49_153, 1, 1024)],
+)
+def test_default_tile_size(width: int, height: int, tile_size: int) -> None:
+    assert default_tile_size(width, height) == tile_size
+    replace(HEADER, width=width, height=height, tile_size=tile_size).validate()
+
+
+def test_reading_needs_the_first_64_bytes_only() -> None:
+    largest = Header(*[1 << 24, 10, 4, 8, 2**32 - 1, b"abcd", b"efgh", 4000, 1 << 11])
+    data = write_chunks([Chunk("H", largest.pack()), Chunk("T", bytes(1000))])
+    assert read_header(data[:64]) == largest
+    for length in range(1, 9 + 2 + len(largest.pack()) + 4):
+        with pytest.raises(TruncatedFile):
+            read_header(data[:length])
+
+
+def test_the_header_comes_first() -> None:
+    with pytest.raises(MalformedFile, match="first chunk is 'T', it must be the header"):
+        read_header(write_chunks([Chunk("T", b"")]))
+    data = bytearray(write_chunks([Chunk("H", HEADER.pack())]))
+    data[15] ^= 1
+    with pytest.raises(ChecksumMismatch, match="chunk 'H' at byte 9"):
+        read_header(bytes(data))
+
+
+def test_numbers_past_32_bits() -> None:
+    with pytest.raises(MalformedFile, match="header: width: the number"):
+        Header.unpack(b"\xff\xff\xff\xff\x7f" + bytes(20))
