@@ -6,16 +6,20 @@ VENV := .venv
 PY := $(VENV)/bin/python
 SAMPLE ?= samples/astronaut.png
 PICTURES ?= samples
+# A process a core, each with one thread of PyTorch (tests/conftest.py); four at most, for their memory.
+PYTEST = $(PY) -m pytest -n auto --maxprocesses 4 --dist worksteal
 
-.PHONY: help demo bench test lint format clean
+.PHONY: help demo bench test test-all lint format clean release-checks
 .DELETE_ON_ERROR:
 
 help:
 	@echo "make demo    compress a sample picture and set it beside JPEG and WebP (build/demo/)"
-	@echo "make test    run the tests"
+	@echo "make test    run the quick tests, under 6 minutes on two cores"
+	@echo "make test-all  run them, then the slow ones: fuzzing, browsers, networks of full size (24 GB of memory)"
 	@echo "make lint    ruff and mypy"
 	@echo "make format  let ruff format the code"
 	@echo "make bench   codecs compared on PICTURES=$(PICTURES): build/bench/report.html, some minutes"
+	@echo "make release-checks  all that a release needs: every instruction set, the oldest dependencies; over an hour"
 	@echo "make clean   remove .venv and build/"
 
 demo: $(VENV)/installed-core
@@ -25,7 +29,10 @@ bench: $(VENV)/installed-bench
 	@$(PY) -m benchmarks run $(PICTURES) --out build/bench --jobs 2
 
 test: $(VENV)/installed-test
-	@$(PY) -m pytest $(PYTEST_ARGS)
+	@$(PYTEST) $(PYTEST_ARGS)
+
+test-all: test
+	@$(PYTEST) -m 'slow and not network' $(PYTEST_ARGS)
 
 lint: $(VENV)/installed-test
 	@echo "ruff check";          $(PY) -m ruff check .
@@ -35,6 +42,9 @@ lint: $(VENV)/installed-test
 format: $(VENV)/installed-test
 	@$(PY) -m ruff check --fix .
 	@$(PY) -m ruff format .
+
+release-checks:
+	@.ci/release-checks
 
 clean:
 	rm -rf $(VENV) build
