@@ -1,4 +1,4 @@
-"""A process that codes on two threads and forks as servers, pools and data loaders do; for tests/test_threads.py.
+"""A process that codes on two threads and forks as servers, pools and data loaders do, for test_threads.
 
 Writes a line for each way of forking: its name, and "codes" where the child encoded and decoded a picture.
 A child that waits for threads that are not there is ended by an alarm, which its line tells.

@@ -32,44 +32,49 @@ main({arguments!r})
 
 
 @pytest.fixture
-def environment(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
-    """The environment of a process that has not loaded PyTorch, with nothing of ours in it."""
-    variables = {"PATH": "/usr/bin"}
-    monkeypatch.setattr(os, "environ", variables)
+def without_pytorch(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process in which PyTorch is not loaded, and nobody has said how threads wait."""
+    for name in WAIT_VARIABLES:
+        monkeypatch.setenv(name, "")  # so that it is put back as it was
+        monkeypatch.delenv(name)
     monkeypatch.delitem(sys.modules, "torch")
-    return variables
 
 
-def test_the_setting_goes_into_an_empty_environment(environment: dict[str, str]) -> None:
+def settings() -> dict[str, str]:
+    """What the environment says of waiting threads."""
+    return {name: os.environ[name] for name in WAIT_VARIABLES if name in os.environ}
+
+
+@pytest.mark.usefixtures("without_pytorch")
+def test_the_setting_goes_into_an_empty_environment() -> None:
     assert spin_briefly()
-    assert environment == {"PATH": "/usr/bin", **BRIEF_SPIN}
+    assert settings() == BRIEF_SPIN
 
 
+@pytest.mark.usefixtures("without_pytorch")
 @pytest.mark.parametrize("variable", WAIT_VARIABLES)
-def test_the_user_s_own_setting_stays(environment: dict[str, str], variable: str) -> None:
-    environment[variable] = "0"
+def test_the_user_s_own_setting_stays(variable: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(variable, "0")
     assert not spin_briefly()
-    assert environment == {"PATH": "/usr/bin", variable: "0"}
+    assert settings() == {variable: "0"}
 
 
-def test_a_loaded_pytorch_is_told_nothing(
-    environment: dict[str, str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.usefixtures("without_pytorch")
+def test_it_is_too_late_for_a_loaded_pytorch(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "torch", pytest)
     assert not spin_briefly()
-    assert environment == {"PATH": "/usr/bin"}
+    assert settings() == {}
 
 
 @pytest.mark.parametrize(
-    ("module", "arguments"),
+    ("module", "arguments", "own"),
     [
-        ("latentcodec.__main__", ["compress", "samples/astronaut.png", "OUT"]),
-        ("latentcodec.cli.main", ["train", "run", "samples", "--out", "OUT"]),
-        ("benchmarks.__main__", ["run", "samples", "--out", "OUT"]),
-        ("benchmarks.__main__", ["speed"]),
+        ("latentcodec.__main__", ["compress", "samples/astronaut.png", "OUT"], {}),
+        ("latentcodec.__main__", ["compress", "samples/astronaut.png", "OUT"], {"KMP_BLOCKTIME": "7"}),
+        ("latentcodec.cli.main", ["train", "run", "samples", "--out", "OUT"], {}),
+        ("benchmarks.__main__", ["speed"], {}),
     ],
 )
-@pytest.mark.parametrize("own", [{}, {"KMP_BLOCKTIME": "7"}])
 def test_programs_set_it_before_pytorch_is_loaded(
     module: str, arguments: list[str], own: dict[str, str], tmp_path: Path
 ) -> None:

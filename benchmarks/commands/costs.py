@@ -6,11 +6,11 @@ from pathlib import Path
 
 import click
 
-from benchmarks.commands.options import FILE, OUT, SAMPLE, say_skipped, stdout, variables
+from benchmarks.commands.options import FILE, OUT, SAMPLE, say_skipped, stdout
 
 __all__ = ["busy_command", "networks_command", "speed_command"]
 
-QUIET = 0.5  # processes, on average of the last minute, that a measurement bears
+QUIET = 0.5  # the most processes at work, on average of the last minute, that a measurement bears
 
 
 @click.command("speed")
@@ -64,6 +64,17 @@ def speed_command(
         stdout().print(speed_table(measure(picture, quality, count, runs, peers), height * width))
 
 
+def _settings(_: click.Context, __: click.Parameter, values: tuple[str, ...]) -> dict[str, dict[str, str]]:
+    """NAME=VALUE,NAME=VALUE as environment variables, for each of the texts; a click callback."""
+    settings = {}
+    for value in values:
+        words = [word.partition("=") for word in value.split(",")]
+        if not all(name and sign for name, sign, _ in words):
+            raise click.BadParameter(f"{value!r} is not of the form NAME=VALUE,NAME=VALUE")
+        settings[value] = {name: text for name, _, text in words}
+    return settings
+
+
 @click.command("busy")
 @click.argument("sample", type=FILE, default=SAMPLE)
 @click.option("--quality", default=60.0, show_default=True, type=click.FloatRange(0, 100))
@@ -73,7 +84,7 @@ def speed_command(
     "--setting",
     "others",
     multiple=True,
-    callback=variables,
+    callback=_settings,
     metavar="NAME=VALUE[,...]",
     help="One more setting of OpenMP to measure, such as GOMP_SPINCOUNT=3000; may be given again.",
 )
@@ -101,7 +112,7 @@ def busy_command(
         Codec(device="cpu").compress(sample, file, quality=quality)
         settings = {"OpenMP's default": {}, "latentcodec's": BRIEF_SPIN, **others}
         times = measure(file, settings, used, runs)
-    click.echo(f"{sample.name}, quality {quality:g}, {used} threads on {cores()} cores, {runs} warm decodes")
+    click.echo(f"{sample.name}, quality {quality:g}, threads {used}, cores {cores()}, {runs} warm decodes")
     stdout().print(busy_table(times))
 
 

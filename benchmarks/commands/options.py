@@ -11,18 +11,7 @@ from rich.console import Console
 
 from latentcodec.errors import LatentCodecError
 
-__all__ = [
-    "FILE",
-    "FOLDER",
-    "OUT",
-    "SAMPLE",
-    "Commands",
-    "numbers",
-    "say_skipped",
-    "stdout",
-    "variables",
-    "words",
-]
+__all__ = ["FILE", "FOLDER", "OUT", "SAMPLE", "Commands", "numbers", "say_skipped", "stdout", "words"]
 
 FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
 FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
@@ -62,14 +51,6 @@ def numbers(_: click.Context, __: click.Parameter, value: str | None) -> list[fl
     if not all(map(math.isfinite, listed)):
         raise click.BadParameter(f"{value!r} is not a list of numbers such as 5,20,50,90")
     return listed
-
-
-def variables(_: click.Context, __: click.Parameter, values: tuple[str, ...]) -> dict[str, dict[str, str]]:
-    """Environment variables written NAME=VALUE,NAME=VALUE, as a table for each text; a click callback."""
-    for value in values:
-        if not all(name and sign for name, sign, _ in (word.partition("=") for word in value.split(","))):
-            raise click.BadParameter(f"{value!r} is not of the form NAME=VALUE,NAME=VALUE")
-    return {value: dict(word.split("=", 1) for word in value.split(",")) for value in values}
 
 
 def say_skipped(codecs: dict[str, str], metrics: dict[str, str]) -> None:

@@ -30,6 +30,7 @@ from latentcodec.threads import WAIT_VARIABLES
 __all__ = ["Times", "busy_table", "measure"]
 
 ROOT = Path(__file__).parents[2]
+PROCESSES = 3
 REST = 0.25  # seconds between turns: by then the threads of the last one sleep, with libomp too (0.2 s)
 NEVER_RESTS = """
 import os, sys, threading
@@ -48,14 +49,15 @@ class Times:
 
 
 def measure(
-    file: Path, settings: Mapping[str, Mapping[str, str]], threads: int, runs: int, *, processes: int = 3
+    file: Path, settings: Mapping[str, Mapping[str, str]], threads: int, runs: int
 ) -> dict[str, tuple[Times, Times]]:
     """Time decoding `file` under each of the settings, alone and beside one busy process.
 
     settings: a name -> environment variables; of WAIT_VARIABLES no others are set. threads: of PyTorch.
-    runs: warm decodes of each setting and load, by so many fresh `processes` one after the other. Returns for
-    each name the times alone and the busy ones. Raises LatentCodecError if a process ends early.
+    runs: warm decodes of each setting and load, shared by up to PROCESSES processes one after the other.
+    Returns for each name the times alone and the busy ones. Raises LatentCodecError if a process ends early.
     """
+    processes = min(PROCESSES, runs)
     times = {name: (Times(), Times()) for name in settings}
     for busy in (False, True):
         for _ in range(processes):

@@ -50,8 +50,16 @@ _BACKENDS: list[Any] = [
 _guard = Lock()
 _inside = 0
 _restore: Callable[[], None]
-if hasattr(os, "register_at_fork"):  # a fork while another thread holds it would leave it locked in the child
-    os.register_at_fork(before=_guard.acquire, after_in_parent=_guard.release, after_in_child=_guard.release)
+
+
+def _unlock() -> None:
+    """A new lock for a forked process, as another thread may have held the old one at the fork."""
+    global _guard
+    _guard = Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_unlock)
 
 
 @contextmanager

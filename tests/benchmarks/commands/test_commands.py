@@ -11,8 +11,12 @@ import pytest
 from click.testing import CliRunner
 from PIL import Image, features
 
+import latentcodec
 from benchmarks.__main__ import main
+from benchmarks.experiments import busy
+from benchmarks.experiments.busy import Times
 from benchmarks.runs.rows import ROWS, read_rows
+from latentcodec.threads import BRIEF_SPIN
 from tests.benchmarks.conftest import make_picture
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -99,6 +103,7 @@ def test_speed_without_a_peer_says_so(tmp_path: Path, monkeypatch: pytest.Monkey
     assert "encode: avif" not in text
 
 
+@pytest.mark.slow
 def test_scaling(tmp_path: Path) -> None:
     code, text = call("speed", "--scaling", "--largest", "0.1", "--threads", "1", "--out", tmp_path)
     assert code == 0, text
@@ -130,3 +135,29 @@ def test_as_a_module() -> None:
     run = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=True)
     assert "Usage: python -m benchmarks" in run.stdout
     assert {"at-size", "demo", "latents", "networks", "report", "run"} <= set(run.stdout.split())
+
+
+def test_a_setting_that_is_none_is_a_line() -> None:
+    code, text = call("busy", "--setting", "GOMP_SPINCOUNT=3,passive")
+    assert code == 2
+    assert "'GOMP_SPINCOUNT=3,passive' is not of the form NAME=VALUE,NAME=VALUE" in " ".join(text.split())
+
+
+def test_busy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def measured(
+        file: Path, settings: dict[str, dict[str, str]], threads: int, runs: int
+    ) -> dict[str, tuple[Times, Times]]:
+        assert latentcodec.info(file).width == 64
+        assert (threads, runs) == (1, 7)
+        assert settings["OpenMP's default"] == {}
+        assert settings["latentcodec's"] == BRIEF_SPIN
+        return {name: (Times([0.3], [0.2]), Times([0.9], [0.5])) for name in settings}
+
+    monkeypatch.setattr(busy, "measure", measured)
+    Image.fromarray(make_picture(64, 64)).save(tmp_path / "a.png")
+    own = "OMP_WAIT_POLICY=active"
+    code, text = call("busy", tmp_path / "a.png", "--runs", "7", "--threads", "1", "--setting", own)
+    assert code == 0, text
+    assert "a.png, quality 60, threads 1," in text
+    assert text.count("500 (2.5)") == 6
+    assert own in text
