@@ -20,6 +20,7 @@ from tests.cli.conftest import Call
 ROOT = Path(__file__).resolve().parents[2]
 PROGRAM = [sys.executable, "-m", "latentcodec"]
 QUICK = 0.5  # seconds of CPU
+PATIENCE = 300.0  # seconds, after which a process hangs, however busy the machine is
 
 
 def start(*arguments: str | Path, **options: object) -> subprocess.Popen[bytes]:
@@ -66,7 +67,7 @@ def test_a_pipeline(picture: Path, tmp_path: Path) -> None:
     with picture.open("rb") as source, start("compress", "-", "-", stdin=source) as first:
         with start("decompress", "-", "-", "--format", "ppm", "-Q", stdin=first.stdout) as second:
             first.stdout.close()  # type: ignore[union-attr]
-            ppm, told = second.communicate(timeout=60)
+            ppm, told = second.communicate(timeout=PATIENCE)
         assert first.stderr.read().startswith(b"standard input -> standard output: 64x64, ")  # type: ignore[union-attr]
     assert (first.returncode, second.returncode, told) == (0, 0, b"")
     assert ppm.startswith(b"P6\n64 64\n255\n")
@@ -80,14 +81,14 @@ def test_a_reader_that_has_gone(picture: Path, lci: Path, command: str) -> None:
         *command.replace("PICTURE", str(picture)).replace("LCI", str(lci)).split(), stdout=writing
     ) as process:
         os.close(writing)
-        _, told = process.communicate(timeout=60)
+        _, told = process.communicate(timeout=PATIENCE)
     assert (process.returncode, told) == (1, b"")
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full")
 def test_a_full_device(lci: Path) -> None:
     with open("/dev/full", "wb") as full, start("info", lci, stdout=full) as process:
-        _, told = process.communicate(timeout=60)
+        _, told = process.communicate(timeout=PATIENCE)
     assert (process.returncode, told) == (1, b"latentcodec: No space left on device\n")
 
 
@@ -115,7 +116,7 @@ def test_ctrl_c(tmp_path: Path) -> None:
     process = start("compress", pipe, tmp_path / "a.lci")
     with process, _once_read(pipe):
         process.send_signal(signal.SIGINT)
-        _, told = process.communicate(timeout=60)
+        _, told = process.communicate(timeout=PATIENCE)
     assert (process.returncode, told) == (130, b"")
 
 
@@ -139,7 +140,7 @@ def test_terminals_are_refused(picture: Path, lci: Path) -> None:
         (["info", "-"], "stdin", b"standard input is the terminal"),
     ):
         with start(*arguments, **{stream: theirs}) as process:
-            _, told = process.communicate(timeout=60)
+            _, told = process.communicate(timeout=PATIENCE)
         assert process.returncode == 2
         assert message in told
     os.close(ours)

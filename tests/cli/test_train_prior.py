@@ -73,6 +73,7 @@ def test_there_and_back(call: Call, model: Path, pictures: Path, picture: Path, 
         assert (np.asarray(after) == one).all()
 
 
+@pytest.mark.slow
 def test_it_is_tried_on_pictures_held_out(
     call: Call, model: Path, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -37,7 +37,7 @@ def test_ms_ssim_is_pytorch_msssim_s(window: int, height: int, width: int) -> No
 
 def test_ms_ssim_of_the_same_is_one_and_falls_with_noise() -> None:
     x = picture("chelsea", 128, 128)
-    assert ms_ssim(x, x).item() == pytest.approx(1, abs=1e-5)
+    assert ms_ssim(x, x).item() == pytest.approx(1, abs=1e-4)
     scores = [ms_ssim(x, distorted(x, amount)).item() for amount in (0.01, 0.03, 0.1, 0.3)]
     assert scores == sorted(scores, reverse=True)
 
@@ -70,7 +70,7 @@ def test_a_cell_s_damage_shows_there_most() -> None:
     cells = structure_cells(x, one_cell_flipped(x), 16)[0]
     assert int(cells.argmax()) == 3 * 10 + 6
     assert cells[:, :2].abs().max() < 1e-4
-    assert structure_cells(x, x, 16).abs().max() < 1e-5
+    assert structure_cells(x, x, 16).abs().max() < 1e-4
 
 
 def test_cells_have_gradients_even_for_opposites() -> None:

@@ -34,6 +34,7 @@ KINDS = {"plain": Kind("Plain", PICTURES, ("first",)), "noise": Kind("Noise", NO
 PEERS = [Ours(), Jpeg()]
 
 
+@pytest.mark.slow
 def test_table_and_strips(tmp_path: Path) -> None:
     metrics = {"psnr": METRICS["psnr"]}
     table = failures(KINDS, PEERS, metrics, tmp_path, console=Console(file=io.StringIO()))
@@ -61,6 +62,7 @@ class OursLossless(Ours):
         return stream.getvalue()
 
 
+@pytest.mark.slow
 def test_kinds_that_are_kept_without_loss_are_marked_and_race_a_lossless_webp(tmp_path: Path) -> None:
     x, y = np.meshgrid(np.arange(128), np.arange(128))
     bars = np.repeat((200 * (x // 5 + y // 7 & 1) + 20)[..., None], 3, 2).astype(np.uint8)

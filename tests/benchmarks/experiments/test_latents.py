@@ -43,6 +43,7 @@ def test_the_command_tells_and_goes_on(tmp_path: Path, monkeypatch: pytest.Monke
     assert "done" not in again.stderr
 
 
+@pytest.mark.slow
 def test_a_prior_is_measured_beside_the_adaptive_coder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -17,6 +17,7 @@ from benchmarks.runs.rows import RUN
 from tests.benchmarks.report.results import make_results
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="needs playwright")
+pytestmark = pytest.mark.slow
 HOSTILE = "<img src=x onerror=document.title='hit'>.png"
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 

@@ -104,7 +104,7 @@ def trained() -> CleanupUNet:
     network, generator = UNet(CONFIG), torch.Generator().manual_seed(1)
     optimiser = torch.optim.Adam(network.parameters(), lr=4e-3)
     kept = torch.from_numpy(NoiseSchedule().alphas_cumprod).float()
-    data, steps = fields(256, seed=2), 250
+    data, steps = fields(256, seed=2), 100
     for step in range(steps):
         x0 = data[torch.randint(len(data), (8,), generator=generator)]
         t = torch.randint(0, 400, (8,), generator=generator)

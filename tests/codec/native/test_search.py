@@ -39,7 +39,13 @@ def cost(picture: Picture, data: bytes, shown: Pixels, level: int) -> float:
     return 8 * len(data) + weight * distortion.CELL**2 * float(cells.sum())
 
 
-@pytest.mark.parametrize("level", [300, 1200, LEVEL, 3400])
+SLOW = pytest.mark.slow
+
+
+@pytest.mark.parametrize(
+    "level",
+    [pytest.param(300, marks=SLOW), 1200, pytest.param(LEVEL, marks=SLOW), pytest.param(3400, marks=SLOW)],
+)
 def test_more_effort_costs_less(native: NativeCodec, level: int) -> None:
     totals = [0.0] * 4
     for name in ("coffee", "astronaut", "chelsea"):

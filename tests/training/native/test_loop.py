@@ -21,9 +21,10 @@ from PIL import Image
 from latentcodec.errors import TrainingError
 from latentcodec.nn.native.transform import WIDEST_STEP, initial_log_gain
 from latentcodec.training.data import is_held_out
+from latentcodec.training.native import loop
 from latentcodec.training.native.loop import Run, TrainingConfig
 from latentcodec.training.native.losses import rate_distortion_loss
-from tests.conftest import photograph, tiny_config
+from tests.conftest import photograph, picture, tiny_config
 
 CPU = torch.device("cpu")
 ROOT = Path(__file__).resolve().parents[3]
@@ -97,13 +98,13 @@ from pathlib import Path
 import torch
 torch.set_num_threads(1)
 from latentcodec.training.native.loop import Run
-Run.resume(Path(sys.argv[1]), torch.device("cpu")).train(steps=10, cooldown=0)
+Run.resume(Path(sys.argv[1]), torch.device("cpu")).train(steps=3, cooldown=0)
 """
 
 
-def test_twenty_steps_are_ten_and_a_new_process_and_ten(tmp_path: Path, pictures: Path) -> None:
-    create(tmp_path / "straight", pictures).train(steps=20, cooldown=0)
-    create(tmp_path / "broken", pictures).train(steps=10, cooldown=0)
+def test_six_steps_are_three_and_a_new_process_and_three(tmp_path: Path, pictures: Path) -> None:
+    create(tmp_path / "straight", pictures).train(steps=6, cooldown=0)
+    create(tmp_path / "broken", pictures).train(steps=3, cooldown=0)
     with pytest.raises(AssertionError):
         assert_same_state(tmp_path / "straight", tmp_path / "broken")
     subprocess.run(
@@ -118,36 +119,48 @@ def test_twenty_steps_are_ten_and_a_new_process_and_ten(tmp_path: Path, pictures
 def test_a_run_that_is_stopped_in_its_cool_down_ends_as_if_it_had_not_been(
     tmp_path: Path, pictures: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    create(tmp_path / "straight", pictures).train(steps=8, cooldown=0.5)
+    create(tmp_path / "straight", pictures).train(steps=4, cooldown=0.5)
     run = create(tmp_path / "stopped", pictures)
     step = run.train_step
 
-    def stop_at_six() -> dict[str, float]:
+    def stop_at_three() -> dict[str, float]:
         parts = step()
-        if run.step == 6:
+        if run.step == 3:
             os.kill(os.getpid(), signal.SIGTERM)
         return parts
 
-    monkeypatch.setattr(run, "train_step", stop_at_six)
-    run.train(steps=8, cooldown=0.5)
+    monkeypatch.setattr(run, "train_step", stop_at_three)
+    run.train(steps=4, cooldown=0.5)
     assert run.stopped_by == signal.SIGTERM
-    assert run.step == 6
+    assert run.step == 3
     resumed = Run.resume(tmp_path / "stopped", CPU)
     assert not resumed.finished
     resumed.train()
     assert resumed.finished
-    assert resumed.step == 8
+    assert resumed.step == 4
     assert_same_state(tmp_path / "straight", tmp_path / "stopped")
 
 
-def test_the_loss_falls_and_is_logged(tmp_path: Path, pictures: Path) -> None:
+def loss_of(run: Run) -> float:
+    """Of three pictures at three qualities, the same ones every time."""
+    x = torch.cat([picture(name, 128, 128) for name in ("astronaut", "coffee", "chelsea")])
+    level = torch.tensor([500.0, 2000.0, 3500.0])
+    with torch.no_grad():
+        return float(rate_distortion_loss(x, *run.model(x, level), level, 0.5, 0.0)[0])
+
+
+def test_the_loss_falls_and_is_logged(
+    tmp_path: Path, pictures: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loop, "LOG_EVERY", 15)
     run = create(tmp_path / "run", pictures, drawn=0.0)
+    before = loss_of(run)
     seen: list[dict[str, Any]] = []
-    run.train(steps=40, cooldown=0.25, progress=seen.append)
+    run.train(steps=30, cooldown=0.25, progress=seen.append)
     rows = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
-    assert [row["step"] for row in rows] == [each["step"] for each in seen] == [20, 40]
+    assert [row["step"] for row in rows] == [each["step"] for each in seen] == [15, 30]
     assert {"loss", "bpp", "mse", "ms_ssim", "norm", "rate", "seconds"} <= rows[0].keys()
-    assert rows[1]["loss"] < rows[0]["loss"]
+    assert loss_of(run) < before  # 0.979 to 0.989 of it for five seeds
     assert [each["cooling"] for each in seen] == [False, True] or seen[0]["cooling"]
     assert run.finished
 

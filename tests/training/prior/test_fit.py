@@ -102,7 +102,7 @@ def test_it_is_compared_with_the_adaptive_coder(data: Examples) -> None:
     assert own == pytest.approx(adaptive, rel=1e-6)  # its networks add zeros
     whole = sum(data.adaptive) / len(data.adaptive)  # the figure of all positions, of which samples have some
     assert adaptive == pytest.approx(whole, rel=0.25)
-    fitted, _ = fit_prior(data, steps=60)
+    fitted, _ = fit_prior(data, steps=40)  # 0.897 to 0.905 of it for five seeds
     assert compare(fitted, data)[0] < 0.99 * adaptive
 
 
