@@ -15,7 +15,7 @@ PYTEST = $(PY) -m pytest -n auto --maxprocesses 4 --dist worksteal
 help:
 	@echo "make demo    compress a sample picture and set it beside JPEG and WebP (build/demo/)"
 	@echo "make test    run the quick tests, under 6 minutes on two cores"
-	@echo "make test-all  run them, then the slow ones: fuzzing, browsers, networks of full size (24 GB of memory)"
+	@echo "make test-all  run them, then the slow ones: searches, browsers, trained priors"
 	@echo "make lint    ruff and mypy"
 	@echo "make format  let ruff format the code"
 	@echo "make bench   codecs compared on PICTURES=$(PICTURES): build/bench/report.html, some minutes"
@@ -32,7 +32,7 @@ test: $(VENV)/installed-test
 	@$(PYTEST) $(PYTEST_ARGS)
 
 test-all: test
-	@$(PYTEST) -m 'slow and not network' $(PYTEST_ARGS)
+	@$(PYTEST) -m 'slow and not release and not network' $(PYTEST_ARGS)
 
 lint: $(VENV)/installed-test
 	@echo "ruff check";          $(PY) -m ruff check .

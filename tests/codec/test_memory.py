@@ -73,7 +73,7 @@ def test_three_megapixels() -> None:
     assert max(found["encoded"], found["decoded"]) < 1000e6
 
 
-@pytest.mark.slow
+@pytest.mark.release
 def test_forty_megapixels_take_under_two_gigabytes() -> None:
     found = measure(8000, 5000)
     assert found["tiles"] == 40

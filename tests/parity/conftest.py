@@ -26,7 +26,7 @@ def check(request: pytest.FixtureRequest) -> Check:
     reference = getattr(request.module, "REFERENCE", "diffusers")
     command = f"pytest {request.path.relative_to(request.config.rootpath).as_posix()}"
     if request.node.get_closest_marker("slow"):
-        command = command.replace("pytest", "pytest -m slow", 1)
+        command = command.replace("pytest", "pytest -m release", 1)
 
     def compare(network: str, configuration: str, found: Tensor, expected: Tensor) -> None:
         error, precision = relative_error(found, expected), str(found.dtype).removeprefix("torch.")

@@ -72,7 +72,7 @@ def test_tiny_configurations(name: str, dtype: torch.dtype, check: Check) -> Non
     compare(name, "tiny", TINY[name], dtype, 32, 2, check)
 
 
-@pytest.mark.slow
+@pytest.mark.release
 @pytest.mark.parametrize(
     ("name", "config", "side"),
     [("SD 1.x, 2.x", SD_VAE, 256), ("x4 upscaler", X4_VAE, 128), ("FLUX.1", FLUX_VAE, 128)],

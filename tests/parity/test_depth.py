@@ -117,7 +117,7 @@ def test_names_and_shapes_are_the_references() -> None:
     assert {name: value.shape for name, value in network.state_dict().items()} == expected
 
 
-@pytest.mark.slow
+@pytest.mark.release
 def test_full_size(check: Check) -> None:
     network, reference = random_pair(DPT_HYBRID, torch.float32)
     for size in ((384, 384), (384, 576)):

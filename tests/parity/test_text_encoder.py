@@ -121,7 +121,7 @@ def test_the_truncated_encoder_ends_where_the_whole_one_is_penultimate() -> None
     assert torch.equal(found.last, whole(ids).penultimate_normed)
 
 
-@pytest.mark.slow
+@pytest.mark.release
 @pytest.mark.parametrize("name", FAMILIES)
 def test_full_size(check: Check, name: str) -> None:
     reference = random_reference(FAMILIES[name])

@@ -133,7 +133,7 @@ def test_some_of_all_characters(oracle: CLIPTokenizer) -> None:
     compare_characters(oracle, [*common[::5], *random.Random(5).sample(characters, 1000)])
 
 
-@pytest.mark.slow
+@pytest.mark.release
 def test_all_characters(oracle: CLIPTokenizer) -> None:
     characters = list(assigned())
     for start in range(0, len(characters), 4096):

@@ -133,7 +133,7 @@ def test_sizes_that_do_not_halve(name: str, check: Check) -> None:
     compare(name, "tiny, odd size", TINY[name], torch.float64, (2, 13, 19), check)
 
 
-@pytest.mark.slow
+@pytest.mark.release
 @pytest.mark.parametrize(
     ("name", "config", "side"),
     [
@@ -149,7 +149,7 @@ def test_full_configurations(name: str, config: UNetConfig, side: int, check: Ch
     compare(name, "full", config, torch.float32, (1, side, side), check)
 
 
-@pytest.mark.slow
+@pytest.mark.release
 def test_full_sdxl(check: Check) -> None:
     """10.3 GB of parameters."""
     compare("SDXL", "full", SDXL, torch.float32, (1, 16, 16), check, size_channels=256)

@@ -1,6 +1,6 @@
 """Stable Diffusion 1.5 at full size, random weights: seconds and memory that loading and adding it take.
 
-    pytest -m slow tests/weights/test_full_size.py -v      prints the rows of docs/parity.md
+    pytest -m release tests/weights/test_full_size.py -v      prints the rows of docs/parity.md
 
 Needs 7 GB of memory and 9 GB of disk. Each run is a process of its own; the file is in the system's cache.
 Seconds are those of the processor, whatever else runs.
@@ -18,7 +18,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 pytestmark = [
-    pytest.mark.slow,
+    pytest.mark.release,
     pytest.mark.skipif(sys.platform != "linux", reason="/proc is Linux's"),
 ]
 

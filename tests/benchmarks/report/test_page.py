@@ -51,6 +51,7 @@ def test_a_page_with_pictures(tmp_path: Path) -> None:
     assert any("not defined there" in note for note in data["summary"]["left_out"])
 
 
+@pytest.mark.usefixtures("unrendered")
 def test_results_without_files_say_so(tmp_path: Path) -> None:
     rows = make_results(tmp_path, ["a.png"])
     write_rows(tmp_path / ROWS, [replace(row, stream=None) for row in rows])
@@ -59,6 +60,7 @@ def test_results_without_files_say_so(tmp_path: Path) -> None:
     assert "hold no coded files" in data["viewer"]["notes"][0]
 
 
+@pytest.mark.usefixtures("unrendered")
 def test_what_is_gone_damaged_or_elsewhere_is_named(tmp_path: Path) -> None:
     rows = make_results(tmp_path, ["a.png", "b.png"])
     (tmp_path / "pictures" / f"{1:016}.png").unlink()
@@ -77,6 +79,7 @@ def test_what_is_gone_damaged_or_elsewhere_is_named(tmp_path: Path) -> None:
     assert str(tmp_path) not in text
 
 
+@pytest.mark.usefixtures("unrendered")
 def test_another_picture_in_a_stream_is_not_shown(tmp_path: Path) -> None:
     rows = make_results(tmp_path, ["a.png"])
     wrong = [replace(row, metrics={**row.metrics, "psnr": row.metrics["psnr"] + 1}) for row in rows]
@@ -85,6 +88,7 @@ def test_another_picture_in_a_stream_is_not_shown(tmp_path: Path) -> None:
     assert "the row says" in shown.notes[0]
 
 
+@pytest.mark.usefixtures("unrendered")
 def test_the_page_stays_within_its_bound(tmp_path: Path) -> None:
     rows = make_results(tmp_path, ["a.png", "b.png", "c.png"])
     whole = show(tmp_path, rows, ["a.png", "b.png", "c.png"])
@@ -103,12 +107,14 @@ def test_sizes_lie_where_files_are_close() -> None:
 
 
 @pytest.mark.parametrize("error", [None, "load: OSError: no"])
+@pytest.mark.usefixtures("unrendered")
 def test_rows_with_nothing_in_them(tmp_path: Path, error: str | None) -> None:
     write_rows(tmp_path / ROWS, [Row("a.png", "0", "jpeg", "1", 5, "here", error=error)])
     _, data = page_of(tmp_path)
     assert data["summary"]["codecs"]["jpeg"]["curves"] == {}
 
 
+@pytest.mark.usefixtures("unrendered")
 def test_many_pictures_stay_within_the_bound(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     rows = make_results(tmp_path, ["0.png"])
     names = [f"{number}.png" for number in range(100)]

@@ -78,6 +78,7 @@ def test_kodak_is_set_beside_published_curves(tmp_path: Path) -> None:
     assert (tmp_path / "rd.png").exists()
 
 
+@pytest.mark.usefixtures("unrendered")
 def test_peers_count_from_quality_5_to_90(tmp_path: Path) -> None:
     extreme = [row("a.png", "jpeg", setting, 1.5) for setting in (0, 100)]
     summary, _ = make(tmp_path, rows_of(["a.png"]) + extreme + [row("a.png", "native", 0, 0.75)])
@@ -85,6 +86,7 @@ def test_peers_count_from_quality_5_to_90(tmp_path: Path) -> None:
     assert summary["codecs"]["jpeg"]["curves"]["psnr"]["setting"] == (0, *SETTINGS, 100)
 
 
+@pytest.mark.usefixtures("unrendered")
 def test_a_narrow_overlap_is_said(tmp_path: Path) -> None:
     rows = [each for each in rows_of(["a.png"]) if each.codec == "native" or each.setting <= 30]
     summary, text = make(tmp_path, rows)
@@ -93,6 +95,7 @@ def test_a_narrow_overlap_is_said(tmp_path: Path) -> None:
     assert "* the overlap is 4.17 wide" in text
 
 
+@pytest.mark.usefixtures("unrendered")
 def test_no_overlap_is_said(tmp_path: Path) -> None:
     rows = [each for each in rows_of(["a.png"]) if (each.codec == "native") == (each.setting >= 60)]
     summary, text = make(tmp_path, rows)
@@ -100,6 +103,7 @@ def test_no_overlap_is_said(tmp_path: Path) -> None:
     assert "–*" in text
 
 
+@pytest.mark.usefixtures("unrendered")
 def test_failures_are_told(tmp_path: Path) -> None:
     broken = [row("a.png", "webp", setting, 1, error="encode: OSError: too wide") for setting in (5, 50)]
     summary, text = make(tmp_path, rows_of(["a.png"]) + broken)
@@ -111,6 +115,7 @@ def test_failures_are_told(tmp_path: Path) -> None:
     assert "psnr: webp 50 is left out: 0 of 1 pictures" in summary["left_out"]
 
 
+@pytest.mark.usefixtures("unrendered")
 def test_a_picture_that_cannot_be_loaded_is_told_once(tmp_path: Path) -> None:
     broken = [row("b.png", codec, 5, 1, error="load: OSError: no") for codec in ("native", "jpeg")]
     _, text = make(tmp_path, rows_of(["a.png"]) + broken)
@@ -124,6 +129,7 @@ def test_only_failures(tmp_path: Path) -> None:
     assert not (tmp_path / "rd.png").exists()
 
 
+@pytest.mark.usefixtures("unrendered")
 def test_without_ours_every_codec_has_a_table(tmp_path: Path) -> None:
     rows = [each for each in rows_of(["a.png"]) if each.codec == "jpeg"]
     _, text = make(tmp_path, rows + [row("a.png", "webp", setting, 1) for setting in SETTINGS])

@@ -205,7 +205,7 @@ def test_the_encoder_measures_what_the_decoder_shows(small_pieces: None) -> None
     assert attempt.psnr == pytest.approx(psnr(picture.pixels, decoded.pixels), abs=1e-6)
 
 
-@pytest.mark.slow
+@pytest.mark.release
 def test_the_sd_layout_at_full_size() -> None:
     codec = kl_codec(AutoencoderConfig())
     data, decoded = round_trip(codec, from_array(photograph(width=256, height=192)))

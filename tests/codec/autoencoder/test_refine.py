@@ -128,7 +128,7 @@ def test_efforts_below_refinement_are_the_same(toy: Codec) -> None:
     assert len({made[3], made[4], made[5]}) == 3
 
 
-@pytest.mark.slow
+@pytest.mark.release
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="/proc is Linux's")
 def test_memory_of_stable_diffusion_s_autoencoder() -> None:
     done = subprocess.run(

@@ -153,12 +153,12 @@ def test_a_small_kl_shows_no_seams(small_pieces: None, monkeypatch: pytest.Monke
     check_seams(codec, natural_latents(24, 40), monkeypatch)
 
 
-@pytest.mark.slow
+@pytest.mark.release
 def test_a_full_size_kl_in_small_pieces(small_pieces: None, monkeypatch: pytest.MonkeyPatch) -> None:
     check_seams(random_kl(AutoencoderConfig()), natural_latents(24, 40), monkeypatch)
 
 
-@pytest.mark.slow
+@pytest.mark.release
 def test_a_full_size_kl_in_pieces_of_full_size(monkeypatch: pytest.MonkeyPatch) -> None:
     latents = natural_latents(72, 136)
     assert latents.shape[2] * latents.shape[3] > WHOLE
@@ -166,7 +166,7 @@ def test_a_full_size_kl_in_pieces_of_full_size(monkeypatch: pytest.MonkeyPatch) 
 
 
 @real
-@pytest.mark.parametrize("core", [16, pytest.param(CORE, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("core", [16, pytest.param(CORE, marks=pytest.mark.release)])
 def test_taef2_shows_no_seams_in_a_photograph(core: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(vae_tiles, "CORE", core)
     monkeypatch.setattr(vae_tiles, "WHOLE", 0)

@@ -50,7 +50,7 @@ def create(folder: Path, pictures: Path, **other: Any) -> Run:
     return Run.create(folder, config(pictures, **other), tiny_config(), CPU)
 
 
-@pytest.mark.slow  # compiles
+@pytest.mark.release  # compiles
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")  # PyTorch's own
 @pytest.mark.skipif(shutil.which("g++") is None, reason="needs a C++ compiler")
 def test_a_compiled_run_does_the_same(tmp_path: Path, pictures: Path) -> None:

@@ -328,7 +328,7 @@ SIZES = [
         SD_VAE,
         0,
         id="335 MB",
-        marks=pytest.mark.slow,
+        marks=pytest.mark.release,
     ),
 ]
 
