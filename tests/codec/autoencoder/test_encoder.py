@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from latentcodec.codec import api
+from latentcodec.codec import functions
 from latentcodec.codec.api import Codec
 from latentcodec.codec.autoencoder import vae_tiles
 from latentcodec.codec.autoencoder.encoder import LatentEncoder
@@ -140,23 +140,25 @@ def test_the_native_model_has_no_palette(codec: Codec) -> None:
 def test_the_module_functions_take_a_model(pair: Path, tmp_path: Path) -> None:
     source, packed, shown = (tmp_path / name for name in ("a.png", "a.lci", "b.png"))
     Image.fromarray(photograph(width=24, height=16)).save(source)
-    assert api.compress(source, packed, model=pair, device="cpu") == packed.stat().st_size
-    api.decompress(packed, shown, model=pair, device="cpu")
-    data = api.encode(photograph(width=24, height=16), model=pair, device="cpu")
+    assert functions.compress(source, packed, model=pair, device="cpu") == packed.stat().st_size
+    functions.decompress(packed, shown, model=pair, device="cpu")
+    data = functions.encode(photograph(width=24, height=16), model=pair, device="cpu")
     assert data == packed.read_bytes()
-    assert (np.asarray(api.decode(data, model=pair, device="cpu")) == np.asarray(Image.open(shown))).all()
+    assert (
+        np.asarray(functions.decode(data, model=pair, device="cpu")) == np.asarray(Image.open(shown))
+    ).all()
 
 
 def test_the_module_functions_take_every_keyword(pair: Path) -> None:
     pixels = photograph(width=24, height=16)
     with pytest.raises(LimitExceeded):
-        api.encode(pixels, model=pair, device="cpu", limits=Limits(max_pixels=300))
+        functions.encode(pixels, model=pair, device="cpu", limits=Limits(max_pixels=300))
     with pytest.raises(InvalidWeights, match="should hold a prior"):
-        api.encode(pixels, model=pair, device="cpu", prior="none")
+        functions.encode(pixels, model=pair, device="cpu", prior="none")
     with pytest.raises(TypeError, match="qality"):
-        api.encode(pixels, qality=30)  # type: ignore[call-arg]
+        functions.encode(pixels, qality=30)  # type: ignore[call-arg]
     with pytest.raises(TypeError, match="quality"):
-        api.decode(b"", quality=30)  # type: ignore[call-arg]
+        functions.decode(b"", quality=30)  # type: ignore[call-arg]
 
 
 def test_a_file_and_its_chunk_must_agree(toy: Codec) -> None:
