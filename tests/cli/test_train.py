@@ -43,6 +43,7 @@ def checkpoint(folder: Path) -> dict[str, dict[str, torch.Tensor]]:
     return state
 
 
+@pytest.mark.slow
 def test_ten_and_ten_are_twenty(
     call: Call, tiny_model: NativeModel, pictures: Path, tmp_path: Path, one_thread: None
 ) -> None:

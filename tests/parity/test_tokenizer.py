@@ -87,6 +87,7 @@ def test_sequences(oracle: CLIPTokenizer, name: str) -> None:
     assert bool(sequence.dropped) == (len(encode(TEXTS[name])) > LENGTH - 2)
 
 
+@pytest.mark.slow
 @settings(max_examples=500, deadline=None)
 @given(st.data())
 def test_random_text(oracle: CLIPTokenizer, data: st.DataObject) -> None:

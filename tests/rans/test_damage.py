@@ -48,6 +48,7 @@ def test_every_truncation_is_an_error(lanes: int, path: int) -> None:
             decode(stream[:length], [rows for _, rows in segments], mixtures())
 
 
+@pytest.mark.slow
 @settings(max_examples=300, deadline=None)
 @given(st.data())
 def test_mutations_give_errors_of_the_tree_or_values_in_range(data: st.DataObject) -> None:

@@ -27,6 +27,7 @@ def call(*arguments: str | Path) -> tuple[int, str]:
     return result.exit_code, result.output
 
 
+@pytest.mark.slow
 def test_run_and_report(folder: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     options = ["--codecs", "jpeg, webp", "--metrics", "psnr,ssim", "--qualities", "5,50,90"]

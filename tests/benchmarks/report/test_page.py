@@ -114,6 +114,7 @@ def test_rows_with_nothing_in_them(tmp_path: Path, error: str | None) -> None:
     assert data["summary"]["codecs"]["jpeg"]["curves"] == {}
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("unrendered")
 def test_many_pictures_stay_within_the_bound(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     rows = make_results(tmp_path, ["0.png"])

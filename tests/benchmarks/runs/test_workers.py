@@ -78,6 +78,7 @@ def test_an_interrupt_leaves_the_rows_and_no_process(folder: Path, tmp_path: Pat
     wait_until_gone(children)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGKILL")
 @pytest.mark.parametrize("jobs", [1, 2])
 def test_a_killed_run_taken_up_is_a_run_not_killed(folder: Path, tmp_path: Path, jobs: int) -> None:

@@ -116,6 +116,7 @@ def test_six_steps_are_three_and_a_new_process_and_three(tmp_path: Path, picture
     assert_same_state(tmp_path / "straight", tmp_path / "broken")
 
 
+@pytest.mark.slow
 def test_a_run_that_is_stopped_in_its_cool_down_ends_as_if_it_had_not_been(
     tmp_path: Path, pictures: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
