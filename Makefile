@@ -14,7 +14,7 @@ PYTEST = $(PY) -m pytest -n auto --maxprocesses 4 --dist worksteal
 
 help:
 	@echo "make demo    compress a sample picture and set it beside JPEG and WebP (build/demo/)"
-	@echo "make test    run the quick tests, under 6 minutes on two cores"
+	@echo "make test    run the quick tests, 6 to 8 minutes on two cores"
 	@echo "make test-all  run them, then the slow ones: searches, browsers, trained priors"
 	@echo "make lint    ruff and mypy"
 	@echo "make format  let ruff format the code"
