@@ -107,9 +107,7 @@ def _wait_for_exits() -> None:
 
 def _runs(task: Path) -> bool:
     try:
-        state = (
-            (task / "stat").read_text().rpartition(")")[2].split()[0]
-        )  # after the name, which may hold any sign
+        fields = (task / "stat").read_text().rpartition(")")[2].split()  # after the name, of any signs
     except OSError:  # it is gone
         return False
-    return state in _RUNNING
+    return bool(fields) and fields[0] in _RUNNING

@@ -11,10 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from latentcodec.picture.picture import Pixels
+
 __all__ = ["Floats", "Pixels", "to_pixels", "to_png"]
 
-Pixels = NDArray[np.uint8]
-"""A picture: (height, width, 3), RGB, 0..255."""
 Floats = NDArray[np.float64]
 """Measured or computed values, of any shape."""
 
