@@ -204,12 +204,14 @@ def test_slopes_and_curvature(native: NativeCodec, exact: None) -> None:
     ratios = []
     for channel in (0, 1, 2, 5, 9, 64):
         one = torch.zeros_like(tile.latents)
-        one[channel, 6, 6] = FRACTION // 4
+        one[channel, 6, 6] = 1  # a sixteenth of a step: over a wider one the branch's bends show
         here = float(tile.latents[channel, 6, 6]) / FRACTION
         slope = float(linear[channel, 6, 6] + logarithmic[channel, 6, 6] / (1 + abs(here)))
-        difference = 2 * float((at(tile.latents + one).distortion - at(tile.latents - one).distortion).sum())
+        rise = float((at(tile.latents + one).distortion - at(tile.latents - one).distortion).sum())
+        difference = FRACTION / 2 * rise
         assert difference == pytest.approx(slope, abs=0.05 * float(curvature[channel]))
-        up, middle, down = (float(at(tile.latents + sign * 4 * one).distortion.sum()) for sign in (1, 0, -1))
+        whole = FRACTION * one
+        up, middle, down = (float(at(tile.latents + sign * whole).distortion.sum()) for sign in (1, 0, -1))
         ratios.append((up - 2 * middle + down) / float(curvature[channel]))
     assert 0.3 < np.median(ratios) < 1.5
 
