@@ -42,7 +42,7 @@ def write_atomically(
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, target)
-    except BaseException:  # KeyboardInterrupt too: no half-written file may stay behind
+    except BaseException:  # KeyboardInterrupt and other ends too: no half-written file may stay behind
         with contextlib.suppress(OSError):
             temporary.unlink()
         raise

@@ -20,6 +20,7 @@ from PIL import Image, ImageOps
 
 from benchmarks.pictures.arrays import Pixels, to_pixels
 from latentcodec.errors import InvalidArgument
+from latentcodec.picture.guard import open_formats
 
 __all__ = [
     "DATA_SETS",
@@ -104,7 +105,7 @@ def find_pictures(folder: Path) -> list[Path]:
 
 def load(path: Path) -> Pixels:
     """The picture at `path`, upright, gray replicated, transparency dropped. Raises what Pillow raises."""
-    with Image.open(path) as image:
+    with Image.open(path, formats=open_formats()) as image:
         return to_pixels(ImageOps.exif_transpose(image))
 
 

@@ -5,13 +5,12 @@ FILE ... ─► codec.info ─► a table, or a line of JSON for each
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 import click
 
-from latentcodec.cli.console import explain, say_error, table_console
+from latentcodec.cli.console import cell, explain, say_error, say_json, show_rows, show_table
 from latentcodec.cli.files import PIPE, Job, read_source
 
 if TYPE_CHECKING:
@@ -45,26 +44,13 @@ def info(files: tuple[str, ...], as_json: bool) -> None:
             say_error(line)
     if as_json:
         for name, each in found:
-            click.echo(json.dumps({"file": name} | asdict(each)))
+            say_json({"file": name} | asdict(each))
     elif len(found) == 1:
-        _show_one(*found[0])
+        show_rows(_properties(*found[0]).items())
     elif found:
         _show_many(found)
     if len(found) < len(files):
         raise click.exceptions.Exit(1)
-
-
-def _show_one(name: str, each: Info) -> None:
-    """A file's properties, one a row."""
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table.grid(padding=(0, 2))
-    table.add_column(style="bold")
-    table.add_column(overflow="fold")
-    for label, value in _properties(name, each).items():
-        table.add_row(label, Text(value))
-    table_console().print(table)
 
 
 def _properties(name: str, each: Info) -> dict[str, str]:
@@ -118,7 +104,6 @@ def _cleanup(stored: CleanupInfo) -> str:
 def _show_many(found: list[tuple[str, Info]]) -> None:
     """Several files, one a row."""
     from rich.table import Table
-    from rich.text import Text
 
     table = Table()
     table.add_column("file", overflow="fold")
@@ -133,5 +118,5 @@ def _show_many(found: list[tuple[str, Info]]) -> None:
             each.tiles,
             each.autoencoder.name if each.autoencoder else each.model,
         )
-        table.add_row(Text(name), *map(str, values))
-    table_console().print(table)
+        table.add_row(cell(name), *map(cell, values))
+    show_table(table)

@@ -3,6 +3,7 @@
 argv ─► click ─► a command ─► the library
                      └─► LatentCodecError, OSError, no memory ─► one line on stderr, exit code 1
 usage errors ─► exit code 2        Ctrl-C ─► 130        a reader that has gone (a closed pipe) ─► silence
+SIGTERM, SIGHUP ─► what was begun is undone ─► killed by that signal
 
 Importing this loads click and nothing heavy: help and `info` work in milliseconds. Commands import what they
 need when they run.
@@ -17,10 +18,11 @@ import click
 
 from latentcodec import __version__
 from latentcodec.cli.compress import compress
-from latentcodec.cli.console import Failure, explain, warnings_as_lines
+from latentcodec.cli.console import Failure, explain, printable_errors, say_bug, warnings_as_lines
 from latentcodec.cli.decompress import decompress
 from latentcodec.cli.info import info
 from latentcodec.cli.models import models
+from latentcodec.cli.signals import undone_by_signals
 from latentcodec.cli.train import train
 from latentcodec.threads import spin_briefly
 
@@ -30,8 +32,17 @@ _INTERRUPTED = 130  # 128 + SIGINT, as shells report it
 class _Commands(click.Group):
     """What was raised on purpose, or by the machine, is reported in one line."""
 
+    def main(self, *args: Any, **extra: Any) -> Any:
+        sys.excepthook = say_bug
+        with undone_by_signals():
+            return super().main(*args, **extra)
+
+    def make_context(self, *args: Any, **extra: Any) -> click.Context:
+        with printable_errors():
+            return super().make_context(*args, **extra)
+
     def invoke(self, ctx: click.Context) -> Any:
-        with warnings_as_lines():
+        with warnings_as_lines(), printable_errors():
             try:
                 result = super().invoke(ctx)
                 if sys.stdout is not None:

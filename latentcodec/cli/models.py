@@ -7,13 +7,21 @@ verify [NAME] ────────► every file's SHA-256         remove NA
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 import click
 
-from latentcodec.cli.console import explain, say, say_error, table_console
+from latentcodec.cli.console import (
+    cell,
+    explain,
+    say,
+    say_error,
+    say_json,
+    say_result,
+    show_rows,
+    show_table,
+)
 
 if TYPE_CHECKING:
     from latentcodec.weights.checkpoints.manifest import Stored
@@ -57,7 +65,7 @@ def list_(as_json: bool) -> None:
             say_error(line)
     if as_json:
         for each in found:
-            click.echo(json.dumps(each.to_dict()))
+            say_json(each.to_dict())
     else:
         _show_list(found, [known for known in KNOWN.values() if known.name not in names])
         say(f"the store is {models_folder()}")
@@ -131,13 +139,13 @@ def info(name: str, as_json: bool) -> None:
     if name in KNOWN and name not in stored_names():
         known = KNOWN[name]
         if as_json:
-            click.echo(json.dumps(asdict(known)))
+            say_json(asdict(known))
         else:
-            _show_rows(_known_rows(known))
+            show_rows(_known_rows(known))
         return
     model = stored(name)
     if as_json:
-        click.echo(json.dumps(model.to_dict()))
+        say_json(model.to_dict())
     else:
         _show_one(model)
 
@@ -161,7 +169,7 @@ def verify(name: str | None) -> None:
         for line in wrong:
             say_error(line)
         failed |= bool(wrong)
-        click.echo(f"{each}: {'damaged' if wrong else 'as it was added'}")
+        say_result(f"{each}: {'damaged' if wrong else 'as it was added'}")
     if failed:
         raise click.exceptions.Exit(1)
 
@@ -178,14 +186,13 @@ def remove(name: str) -> None:
 
 def _show_list(found: list[Stored], others: list[Known]) -> None:
     from rich.table import Table
-    from rich.text import Text
 
     table = Table()
     for label in ("name", "size", "what it is"):
         table.add_column(label, overflow="fold", justify="right" if label == "size" else "left")
     for each in found:
         linked = f", linked to {each.path}" if each.linked else ""
-        table.add_row(Text(each.name), _size(each.bytes), Text(f"{each.detected}{linked}"))
+        table.add_row(cell(each.name), cell(_size(each.bytes)), cell(f"{each.detected}{linked}"))
     if found and others:
         table.add_section()
     for known in others:
@@ -193,11 +200,11 @@ def _show_list(found: list[Stored], others: list[Known]) -> None:
         size = _size(sum(each or 0 for each in sizes)) if all(sizes) else "?"
         style = "dim"
         table.add_row(
-            Text(known.name, style),
-            Text(size, style),
-            Text(f"{'to fetch' if known.repository else 'to get'}: {known.what}", style),
+            cell(known.name, style),
+            cell(size, style),
+            cell(f"{'to fetch' if known.repository else 'to get'}: {known.what}", style),
         )
-    table_console().print(table)
+    show_table(table)
 
 
 def _show_one(model: Stored) -> None:
@@ -212,7 +219,7 @@ def _show_one(model: Stored) -> None:
     rows += [("licence", model.licence or "not known"), ("source", model.source)]
     for label, file in zip(("files", *[""] * len(model.files)), model.files, strict=False):
         rows.append((label, f"{file.path}, {file.bytes} bytes, SHA-256 {file.sha256}"))
-    _show_rows(rows)
+    show_rows(rows)
 
 
 def _known_rows(known: Known) -> list[tuple[str, str]]:
@@ -227,18 +234,6 @@ def _known_rows(known: Known) -> list[tuple[str, str]]:
         rows.append((label, f"{file.path}, {size}, {digest}"))
     fetched = f"latentcodec models fetch {known.name}"
     return [*rows, ("in the store", f"no; get it with: {fetched}" if known.repository else "no")]
-
-
-def _show_rows(rows: list[tuple[str, str]]) -> None:
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table.grid(padding=(0, 2))
-    table.add_column(style="bold")
-    table.add_column(overflow="fold")
-    for label, value in rows:
-        table.add_row(label, Text(value))
-    table_console().print(table)
 
 
 def _size(number: int) -> str:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from latentcodec.cli.console import Failure, say, table_console
+from latentcodec.cli.console import Failure, cell, say, say_result, show_table
 from latentcodec.cli.options import Number, device_option, exclusive
 from latentcodec.cli.train_prior import prior
 from latentcodec.cli.training_progress import TrainingProgress, evaluation_progress
@@ -246,7 +246,7 @@ def export(run: Path, out: Path | None) -> None:
     write(model, card, path)
     weights = read_weights(path)
     hashes = f"networks {weights.networks_hash.hex()}, synthesis {weights.synthesis_hash.hex()}"
-    click.echo(f"{click.format_filename(path)}: step {step}, {path.stat().st_size} bytes, {hashes}")
+    say_result(f"{click.format_filename(path)}: step {step}, {path.stat().st_size} bytes, {hashes}")
     if "figures" not in card:
         say(f"the card has no figures of step {step}: `latentcodec train eval` before the export adds them")
 
@@ -290,7 +290,7 @@ def evaluate(
         without_branches(model)
     with evaluation_progress(quiet=quiet) as progress:
         points = measure(model, paths, progress=progress)
-    click.echo(f"{click.format_filename(run)}, step {step}, {len(paths)} pictures of {folder.name}")
+    say_result(f"{click.format_filename(run)}, step {step}, {len(paths)} pictures of {folder.name}")
     _print_points(points)
     if not zero_branches:
         save_figures(run, step, describe_pictures(folder, paths), points)
@@ -303,5 +303,6 @@ def _print_points(points: list[Point]) -> None:
     for label in ("quality", "bpp", "PSNR (dB)", "MS-SSIM"):
         table.add_column(label, justify="right")
     for point in points:
-        table.add_row(f"{point.quality:g}", f"{point.bpp:.4f}", f"{point.psnr:.2f}", f"{point.ms_ssim:.4f}")
-    table_console().print(table)
+        values = f"{point.quality:g}", f"{point.bpp:.4f}", f"{point.psnr:.2f}", f"{point.ms_ssim:.4f}"
+        table.add_row(*map(cell, values))
+    show_table(table)

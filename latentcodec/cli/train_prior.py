@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from latentcodec.cli.console import say
+from latentcodec.cli.console import say, say_result
 from latentcodec.cli.options import Number, device_option, exclusive
 from latentcodec.cli.training_progress import TrainingProgress, prior_line
 
@@ -126,7 +126,7 @@ def prior(
     path = out or stored_path(weights.hash)
     path.parent.mkdir(parents=True, exist_ok=True)
     write_prior(weights, path)
-    click.echo(
+    say_result(
         f"{click.format_filename(path)}: step {taken}, {path.stat().st_size} bytes, "
         f"prior {weights.hash.hex()} of {codec.identity.name}"
     )

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from latentcodec.cli.console import on_terminal, say
+from latentcodec.cli.console import error_console, on_terminal, printable, say
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
@@ -57,7 +57,6 @@ class TrainingProgress:
 
     def __enter__(self) -> TrainingProgress:
         if not self.quiet and on_terminal():
-            from rich.console import Console
             from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
             columns = (
@@ -66,7 +65,7 @@ class TrainingProgress:
                 TimeElapsedColumn(),
                 TextColumn("{task.description}", markup=False),
             )
-            self._bar = Progress(*columns, console=Console(stderr=True))
+            self._bar = Progress(*columns, console=error_console())
             self._task = self._bar.add_task("the first steps", total=None)
             self._bar.start()
         return self
@@ -81,7 +80,8 @@ class TrainingProgress:
         """Show a row."""
         if self._bar is not None and self._task is not None:
             end = None if row["remaining"] is None else row["seconds"] + row["remaining"]
-            self._bar.update(self._task, description=self._describe(row), completed=row["seconds"], total=end)
+            shown = printable(self._describe(row))
+            self._bar.update(self._task, description=shown, completed=row["seconds"], total=end)
         elif not self.quiet:
             say(self._describe(row))
 
@@ -92,9 +92,8 @@ def evaluation_progress(*, quiet: bool) -> Iterator[Callable[[int, int], None] |
     if quiet or not on_terminal():
         yield None
         return
-    from rich.console import Console
     from rich.progress import Progress
 
-    with Progress(console=Console(stderr=True), transient=True) as bar:
+    with Progress(console=error_console(), transient=True) as bar:
         task = bar.add_task("evaluate", total=None)
         yield lambda done, count: bar.update(task, completed=done, total=count)

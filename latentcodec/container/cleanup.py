@@ -27,8 +27,11 @@ MAX_PROMPT_TOKENS = 75  # what CLIP's text encoders read besides start and end
 MAX_SEED = (1 << 32) - 1  # a varint's most
 MAX_TOKEN = 49405  # the last of CLIP's vocabulary before start and end
 MAX_CHANNELS = 1024
+MAX_TILES = 1 << 18  # bounds a reader's time; the most that a picture of 178 megapixels has are 65,536
 _STRENGTH_UNIT, _ETA_UNIT = 1000, 100
 _MATCHED, _STRENGTH = 0, 1
+
+_FOUR_AMOUNTS = [bytes(byte >> shift & 3 for shift in (0, 2, 4, 6)) for byte in range(256)]
 
 # A byte b > 0 stands for an error of 2^((b - 208) / 16), from 0.0002 to 7.7; 0 for none.
 _ERROR_OCTAVE, _ERROR_ONE, _ERROR_MOST = 16, 208, 255
@@ -119,6 +122,8 @@ class CleanupChunk:
                 f"clean-up: the denoiser {self.name!r} has a fingerprint of {len(self.fingerprint)} bytes; a "
                 f"file holds a printable name and {FINGERPRINT_BYTES} bytes"
             )
+        if len(self.amounts) > MAX_TILES:
+            raise InvalidArgument(f"clean-up: {len(self.amounts)} tiles; a file holds up to {MAX_TILES}")
         if len(self.prompt) > MAX_PROMPT_TOKENS or any(not 0 <= token <= MAX_TOKEN for token in self.prompt):
             raise InvalidArgument(
                 f"clean-up: a prompt of {len(self.prompt)} tokens; a file holds up to {MAX_PROMPT_TOKENS}, "
@@ -158,7 +163,7 @@ class CleanupChunk:
             for _ in range(_bounded(fields, "prompt length", 0, MAX_PROMPT_TOKENS))
         )
         errors = tuple(fields.take(_bounded(fields, "channels", 1, MAX_CHANNELS), "errors"))
-        tiles = fields.varint("tiles")
+        tiles = _bounded(fields, "tiles", 0, MAX_TILES)
         amounts = _unpack_amounts(fields.take(-(-tiles // 4), "amounts"), tiles)
         fields.finish()
         return cls(
@@ -213,7 +218,7 @@ def _pack_amounts(amounts: Sequence[int]) -> bytes:
 
 
 def _unpack_amounts(packed: bytes, count: int) -> tuple[int, ...]:
-    amounts = [packed[place // 4] >> 2 * (place % 4) & 3 for place in range(4 * len(packed))]
+    amounts = b"".join(map(_FOUR_AMOUNTS.__getitem__, packed))
     if any(amounts[count:]) or max(amounts, default=0) >= len(AMOUNTS):
         raise MalformedFile("clean-up: an amount is 3, or the bits after the last one are not 0")
     return tuple(amounts[:count])

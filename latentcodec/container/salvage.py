@@ -4,8 +4,9 @@
                   ─► chunks one after the other, a damaged one skipped by its stated length
                   ─► after an index, every tile at its own place, whatever happened to its neighbours
                   ─► File with None for the lost tiles, and Report
+    nothing damaged ─► unpack, which also looks at order and index: only what it takes is called intact
 
-It reads each byte at most twice and never searches for a chunk's start: a hostile file takes no longer.
+It reads each byte at most three times and never searches for a chunk's start: a hostile file takes no longer.
 """
 
 from __future__ import annotations
@@ -13,7 +14,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from latentcodec.container.chunks import DEFAULT_LIMITS, PREAMBLE, Chunk, Limits, parse_chunk, read_varint
-from latentcodec.container.file import File, Goal, Tile, check_known, check_metadata, gather, read_index
+from latentcodec.container.file import (
+    File,
+    Goal,
+    Tile,
+    check_known,
+    check_metadata,
+    gather,
+    read_index,
+    unpack,
+)
 from latentcodec.container.header import Header, read_header
 from latentcodec.errors import ChecksumMismatch, FormatError, LimitExceeded, MalformedFile, TruncatedFile
 
@@ -26,7 +36,8 @@ class Report:
 
     missing: numbers of the tiles of which nothing is left.
     incomplete: numbers of the tiles whose streams are cut.
-    damaged: one line for each chunk that could not be read whole.
+    damaged: one line for each chunk that could not be read whole; or, where all could, one about what is
+    wrong with their order or the index.
     truncated: whether the file seems to end before its chunks do.
     """
 
@@ -50,6 +61,8 @@ def salvage(data: bytes, limits: Limits = DEFAULT_LIMITS) -> tuple[File, Report]
     walk = _Walk(data, read_header(data, limits))
     walk.run(limits)
     check_metadata(walk.found, limits)
+    if not walk.damaged and not walk.truncated:
+        walk.check_whole(limits)
     numbered = list(enumerate(walk.tiles))
     report = Report(
         missing=tuple(number for number, tile in numbered if tile is None),
@@ -81,6 +94,13 @@ class _Walk:
             count += 1
         if None in self.tiles and not self.damaged:
             self.truncated = True  # between two chunks
+
+    def check_whole(self, limits: Limits) -> None:
+        """Note what a reader of whole files rejects where each chunk can be read: their order, the index."""
+        try:
+            unpack(self.data, limits)
+        except FormatError as error:
+            self.damaged.append(str(error))
 
     def _step(self, position: int) -> int:
         """Read the chunk at `position`; the position where to go on."""

@@ -1,6 +1,6 @@
 """Picture files of other formats, through Pillow: open_picture and save_picture.
 
-path or stream ─► Pillow ─► from_pillow ─► Picture
+path or stream ─► guard ─► Pillow, which opens PICTURE_FORMATS alone ─► from_pillow ─► Picture
 Picture ─► to_pillow ─► Pillow, with profile, EXIF and XMP where the format holds them
                              ─► bytes ─► path (whole or not at all) or stream
 """
@@ -10,7 +10,7 @@ from __future__ import annotations
 import io
 import os
 import warnings
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -18,7 +18,8 @@ from PIL import Image, PngImagePlugin
 
 from latentcodec.atomic import write_atomically
 from latentcodec.errors import InvalidArgument, UnsupportedImage
-from latentcodec.picture.metadata import DroppedDataWarning, picture_tags
+from latentcodec.picture.guard import guarded, open_formats
+from latentcodec.picture.metadata import DroppedDataWarning, picture_tags, sound_exif
 from latentcodec.picture.picture import MAX_PIXELS, Picture, from_pillow, pillow_errors, to_pillow
 
 __all__ = ["open_picture", "save_picture"]
@@ -60,9 +61,11 @@ def open_picture(
 ) -> Picture:
     """The picture in a file or binary stream, which may be a pipe; `from_pillow` says what becomes of it.
 
-    `name` is what messages call it, by default its path. Raises UnreadableImage (no picture, or a damaged
-    one), UnsupportedImage (an animation), LimitExceeded (over `max_pixels`, or over Pillow's own limit),
-    OSError (the file cannot be opened).
+    Its content, not its name, says what format it has: one of `guard.PICTURE_FORMATS`. `name` is what
+    messages call it, by default its path. EXIF that would cost too much to take apart is dropped with a
+    DroppedDataWarning. Raises UnreadableImage (no picture, or a damaged one), UnsupportedImage (an
+    animation), LimitExceeded (over `max_pixels`, over Pillow's own limit, or a TIFF whose tags claim too
+    much), OSError (the file cannot be opened).
     """
     if isinstance(source, (str, os.PathLike)):
         name = name or os.fspath(source)
@@ -79,7 +82,7 @@ def open_picture(
 
 def _read(file: BinaryIO, name: str, max_pixels: int) -> Picture:
     with pillow_errors(name):
-        image = Image.open(file)
+        image = Image.open(guarded(file, name), formats=open_formats())
     return from_pillow(image, name=name, max_pixels=max_pixels)
 
 
@@ -91,7 +94,8 @@ def save_picture(
     `format` is such a name ("png", "JPEG" ...) or an extension; without it the extension of the path decides.
     A file appears whole or not at all. JPEG is written at quality 95, AVIF at 95, both without chroma
     subsampling; all others are lossless. Metadata that the format has no place for is left out; EXIF and XMP
-    too long for a JPEG, or too damaged for a TIFF or AVIF, are dropped with a DroppedDataWarning.
+    too long for a JPEG, or too damaged for a TIFF or AVIF, are dropped with a DroppedDataWarning, and so is
+    EXIF that would cost too much to take apart.
 
     Raises UnsupportedImage where the format cannot hold the picture (its transparency, its size),
     InvalidArgument for an unknown format, OSError where the file cannot be written.
@@ -136,6 +140,7 @@ def _encoded(picture: Picture, kind: str, label: str) -> bytes:
             " save it as PNG or TIFF"
         )
     stream = io.BytesIO()
+    picture = replace(picture, exif=sound_exif(picture.exif, label))
     image = to_pillow(picture)
     options = chosen.options | _metadata_options(picture, kind, label)
     try:

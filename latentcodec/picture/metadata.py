@@ -7,11 +7,12 @@
 
 EXIF is kept as the bytes of its TIFF structure ("II*\\0..." or "MM\\0*..."), without the "Exif\\0\\0" in
 front that JPEG needs. It is patched in place and never written anew: maker notes and thumbnails hold absolute
-offsets.
+offsets. What would cost too much to take apart (directories.py) is dropped, wherever it comes from.
 """
 
 from __future__ import annotations
 
+import io
 import re
 import struct
 import warnings
@@ -19,6 +20,7 @@ import warnings
 from PIL import Image
 
 from latentcodec.errors import LatentCodecError
+from latentcodec.picture.directories import EXIF_IFD, GPS_IFD, INTEROP_IFD, excess
 
 __all__ = [
     "DroppedDataWarning",
@@ -26,8 +28,10 @@ __all__ = [
     "picture_tags",
     "read_exif",
     "read_xmp",
+    "sound_exif",
     "upright_exif",
     "upright_xmp",
+    "without_prefix",
 ]
 
 _JPEG_PREFIX = re.compile(rb"^(?:Exif\0\0)+")
@@ -38,8 +42,6 @@ _XMP_ORIENTATION = re.compile(rb"(tiff:Orientation\s*(?:=\s*[\"']|>)\s*)([1-8])(
 
 # TIFF tags that describe the picture and not how its pixels lie in the file (TIFF 6.0, Exif 2.32, XP* by
 # Microsoft).
-_EXIF_IFD, _GPS_IFD = 0x8769, 0x8825
-_INTEROP = 0xA005  # a directory inside EXIF's: only its offset in the old file would be copied
 _DESCRIPTIVE = frozenset(
     {
         *(0x010E, 0x010F, 0x0110),  # ImageDescription, Make, Model
@@ -47,7 +49,7 @@ _DESCRIPTIVE = frozenset(
         *(0x0131, 0x0132, 0x013B, 0x013C),  # Software, DateTime, Artist, HostComputer
         *(0x4746, 0x4749, 0x8298),  # Rating, RatingPercent, Copyright
         *(0x9C9B, 0x9C9C, 0x9C9D, 0x9C9E, 0x9C9F),  # XPTitle, XPComment, XPAuthor, XPKeywords, XPSubject
-        *(_EXIF_IFD, _GPS_IFD),
+        *(EXIF_IFD, GPS_IFD),
     }
 )
 
@@ -58,17 +60,20 @@ class DroppedDataWarning(UserWarning):
 
 def read_exif(image: Image.Image, name: str) -> bytes | None:
     """The EXIF of a loaded image as TIFF bytes, or None. Damaged EXIF is kept if it begins as TIFF does, else
-    dropped with a DroppedDataWarning that names `name`: it never stops a picture from being stored."""
-    raw = image.info.get("exif")
+    dropped with a DroppedDataWarning that names `name`, as is EXIF that claims too much: it never stops a
+    picture from being stored."""
+    raw, text = image.info.get("exif"), image.info.get("Raw profile type exif")
     try:
-        if raw is None:
-            exif = image.getexif()  # TIFF tags, ImageMagick's PNG text, or tags set in memory
+        if raw is None and isinstance(text, str):  # of a PNG by ImageMagick: a name, a length, hexadecimal
+            raw = bytes.fromhex("".join(text.split("\n")[3:]))
+        elif raw is None:
+            exif = image.getexif()  # TIFF tags, or tags set in memory
             if hasattr(image, "tag_v2"):
                 exif = picture_tags(exif)
             raw = exif.tobytes() if len(exif) else b""
         elif isinstance(raw, Image.Exif):
             raw = raw.tobytes()
-        raw = _JPEG_PREFIX.sub(b"", bytes(raw))
+        raw = without_prefix(bytes(raw))
     except (LatentCodecError, MemoryError, Warning):
         raise
     except Exception as error:  # noqa: BLE001 - Pillow's EXIF parser raises almost anything on damaged data
@@ -79,7 +84,22 @@ def read_exif(image: Image.Image, name: str) -> bytes | None:
     if raw and raw[:4] not in _BYTE_ORDER:
         warnings.warn(f"{name}: its EXIF is damaged (no TIFF header) and is dropped", DroppedDataWarning, 3)
         return None
-    return raw or None
+    return sound_exif(raw or None, name)
+
+
+def sound_exif(exif: bytes | None, name: str) -> bytes | None:
+    """EXIF as it is; None, with a DroppedDataWarning that names `name`, where taking it apart would cost more
+    time or memory than EXIF is worth. Damage that costs nothing is left alone."""
+    problem = excess(io.BytesIO(exif)) if exif else ""
+    if not problem:
+        return exif
+    warnings.warn(f"{name}: its EXIF is dropped: {problem}", DroppedDataWarning, stacklevel=4)
+    return None
+
+
+def without_prefix(exif: bytes) -> bytes:
+    """EXIF without the "Exif\\0\\0" in front, once or more often, that JPEG needs."""
+    return _JPEG_PREFIX.sub(b"", exif)
 
 
 def read_xmp(image: Image.Image) -> bytes | None:
@@ -97,9 +117,12 @@ def picture_tags(exif: Image.Exif) -> Image.Exif:
     """
     kept = Image.Exif()
     for tag in exif:
-        if tag in (_EXIF_IFD, _GPS_IFD):
+        if tag in (EXIF_IFD, GPS_IFD):
             directory = kept.get_ifd(tag)  # Pillow writes only directories that have been asked for
-            directory.update((each, value) for each, value in exif.get_ifd(tag).items() if each != _INTEROP)
+            # Not Interop, inside EXIF's: only its offset in the old file would be copied.
+            directory.update(
+                (each, value) for each, value in exif.get_ifd(tag).items() if each != INTEROP_IFD
+            )
             kept[tag] = directory
         elif tag in _DESCRIPTIVE:
             kept[tag] = exif[tag]

@@ -24,11 +24,13 @@ from latentcodec.errors import (
     UnreadableImage,
     UnsupportedImage,
 )
+from latentcodec.picture.directories import count_directories, excess
 from latentcodec.picture.metadata import (
     DroppedDataWarning,
     orientation,
     read_exif,
     read_xmp,
+    sound_exif,
     upright_exif,
     upright_xmp,
 )
@@ -66,6 +68,7 @@ PICTURE_EXTENSIONS = frozenset(
 # Formats whose further "frames" are no animation (a second eye or a preview; layers): the first is the
 # picture.
 _FIRST_IS_THE_PICTURE = {"MPO": "secondary pictures", "PSD": "layers"}
+_MOST_FRAMES = 1000  # that are counted
 _PROFILE_SPACES = {b"GRAY": "gray", b"RGB ": "RGB", b"CMYK": "CMYK", b"Lab ": "Lab"}  # ICC.1, 7.2.6
 
 
@@ -142,7 +145,8 @@ def from_pillow(image: Image.Image, *, name: str = "", max_pixels: int = MAX_PIX
     as 0 ... 1 if they lie there and not all are whole).
 
     Raises InvalidArgument (no Pillow image, or an empty one), UnsupportedImage (an animation, samples outside
-    every scale), UnreadableImage (damaged) and LimitExceeded (more than `max_pixels`, or than Pillow allows).
+    every scale), UnreadableImage (damaged) and LimitExceeded (more than `max_pixels`, or than Pillow allows;
+    a TIFF whose tags claim too much).
     """
     if not isinstance(image, Image.Image):
         raise InvalidArgument(
@@ -158,6 +162,7 @@ def from_pillow(image: Image.Image, *, name: str = "", max_pixels: int = MAX_PIX
         )
     with pillow_errors(name):
         _refuse_animation(image, name)
+        _refuse_excess(image, name)
         rawmode, peak = stored_depth(image)
         image.load()
     planes, alpha = to_planes(image, rawmode, peak, name)
@@ -169,13 +174,15 @@ def from_pillow(image: Image.Image, *, name: str = "", max_pixels: int = MAX_PIX
 
 def to_pillow(picture: Picture) -> Image.Image:
     """A Pillow image of mode L, LA, RGB or RGBA; its info holds icc_profile, exif and xmp if there are any,
-    the exif as Pillow likes it, with "Exif\\0\\0" in front.
+    the exif as Pillow likes it, with "Exif\\0\\0" in front. EXIF that would cost Pillow too much to take
+    apart is dropped with a DroppedDataWarning.
     """
     planes = picture.pixels[..., 0] if picture.gray else picture.pixels
     if picture.alpha is not None:
         planes = np.dstack([planes, picture.alpha])
     image = Image.fromarray(planes)
-    exif = b"Exif\0\0" + picture.exif if picture.exif else None
+    exif = sound_exif(picture.exif, "the picture")
+    exif = b"Exif\0\0" + exif if exif else None
     found = {"icc_profile": picture.profile, "exif": exif, "xmp": picture.xmp}
     image.info.update({key: value for key, value in found.items() if value})
     return image
@@ -197,7 +204,8 @@ def pillow_errors(name: str) -> Iterator[None]:
     except Image.DecompressionBombError as error:
         raise LimitExceeded(f"{name}: {error} Raise PIL.Image.MAX_IMAGE_PIXELS if you trust it.") from error
     except UnidentifiedImageError as error:
-        raise UnreadableImage(f"{name} is no picture in a format that Pillow reads") from error
+        known = "PNG, JPEG, WebP, AVIF, TIFF and some more are"
+        raise UnreadableImage(f"{name} is no picture in a format that is read; {known}") from error
     except Exception as error:  # Pillow's decoders raise almost anything on damaged data
         raise UnreadableImage(f"{name} cannot be read, it may be damaged: {error!r}") from error
 
@@ -235,15 +243,33 @@ def _upright(plane: Plane, turn: int) -> Plane:
 
 
 def _refuse_animation(image: Image.Image, name: str) -> None:
-    frames = getattr(image, "n_frames", 1)
+    frames = _frames(image)
     if frames <= 1:
         return
     extra = _FIRST_IS_THE_PICTURE.get(image.format or "")
     if extra is None:
         raise UnsupportedImage(
-            f"{name} holds {frames} frames, and animations cannot be stored: save one frame as a picture"
+            f"{name} holds {'over ' if frames > _MOST_FRAMES else ''}{min(frames, _MOST_FRAMES)} frames, and"
+            " animations cannot be stored: save one frame as a picture"
         )
     warnings.warn(f"{name}: only its main picture is kept, not its {extra}", DroppedDataWarning, stacklevel=3)
+
+
+def _refuse_excess(image: Image.Image, name: str) -> None:
+    """A TIFF not yet loaded, whose tags Pillow takes apart while it loads it."""
+    file = getattr(image, "fp", None) if hasattr(image, "tag_v2") else None
+    if file is not None and (problem := excess(file)):
+        raise LimitExceeded(f"{name}: {problem}")
+
+
+def _frames(image: Image.Image) -> int:
+    """How many there are. Those of a TIFF, which take Pillow quadratic time, are counted up to the limit."""
+    if hasattr(image, "tag_v2"):
+        if not getattr(image, "is_animated", True):
+            return 1
+        if (file := getattr(image, "fp", None)) is not None:
+            return max(2, count_directories(file, _MOST_FRAMES + 1))
+    return int(getattr(image, "n_frames", 1))
 
 
 def _kept_profile(image: Image.Image, gray: bool, name: str) -> bytes | None:

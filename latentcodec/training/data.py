@@ -18,6 +18,7 @@ from PIL import Image
 from torch import Tensor
 
 from latentcodec.errors import TrainingError
+from latentcodec.picture.guard import open_formats
 from latentcodec.picture.picture import Pixels
 from latentcodec.training.drawn import drawn_crop
 
@@ -53,7 +54,7 @@ def load_pictures(paths: list[Path], smallest: int = 128) -> list[Pixels]:
 
     def load(path: Path) -> Pixels:
         try:
-            with Image.open(path) as image:
+            with Image.open(path, formats=open_formats()) as image:
                 return np.asarray(image.convert("RGB"))
         except Exception as error:  # Pillow's decoders raise almost anything on damaged data
             raise unreadable(path, error) from error

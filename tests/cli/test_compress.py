@@ -116,7 +116,7 @@ def test_those_that_fail_are_told_and_the_others_go_on(call: Call, album: Path, 
     assert done.code == 1
     lines = done.err.splitlines()
     assert len(lines) == 4
-    assert lines[0] == f"latentcodec: {album}/0.png is no picture in a format that Pillow reads"
+    assert lines[0].startswith(f"latentcodec: {album}/0.png is no picture in a format that is read")
     assert lines[1].startswith(f"latentcodec: {album}/moving.gif")
     assert lines[2:] == [
         "latentcodec: gone.png: No such file or directory",

@@ -9,17 +9,22 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from latentcodec.container.autoencoder import MIN_DOWNSCALE_BITS
+from latentcodec.container.chunks import DEFAULT_LIMITS, write_varint
 from latentcodec.container.cleanup import (
     AMOUNTS,
+    MAX_TILES,
     CleanupChunk,
     CleanupSteps,
     pack_error,
     unpack_error,
 )
+from latentcodec.container.header import MAX_SIDE
 from latentcodec.diffusion.cleanup import Amount
 from latentcodec.diffusion.presets import PRESETS
 from latentcodec.diffusion.schedule import NoiseSchedule
 from latentcodec.errors import InvalidArgument, LatentCodecError, MalformedFile
+from tests.bounded import run_bounded
 
 CHUNK = CleanupChunk(
     prediction="v_prediction",
@@ -114,9 +119,38 @@ def test_no_file_makes_a_decoder_run_many_steps(steps: CleanupSteps) -> None:
 
 def test_a_chunk_that_claims_tiles_it_has_not() -> None:
     payload = bytearray(CHUNK.pack())
-    claiming = bytes(payload[:-3]) + b"\xff\xff\xff\xff\x0f" + bytes(payload[-2:])
-    with pytest.raises(MalformedFile, match="amounts"):
-        CleanupChunk.unpack(claiming)
+    for claim, complaint in (
+        (write_varint(MAX_TILES), "amounts ends at byte"),
+        (write_varint(MAX_TILES + 1), f"tiles {MAX_TILES + 1} is outside 0..{MAX_TILES}"),
+        (write_varint((1 << 32) - 1), "tiles 4294967295 is outside"),
+    ):
+        with pytest.raises(MalformedFile, match=complaint):
+            CleanupChunk.unpack(bytes(payload[:-3]) + claim + bytes(payload[-2:]))
+
+
+def test_the_most_tiles_are_read_at_once_and_more_are_refused() -> None:
+    """A chunk of 8 MB took 14 s and 0.8 GB."""
+    setting = (
+        "from dataclasses import replace\nfrom latentcodec.container.chunks import write_varint\n"
+        "from latentcodec.container.cleanup import MAX_TILES, CleanupChunk\n"
+        "from latentcodec.errors import MalformedFile\nfrom tests.container.test_cleanup import CHUNK\n"
+        "most = replace(CHUNK, amounts=tuple(n % 3 for n in range(MAX_TILES)))\npayload = most.pack()\n"
+        "more = replace(CHUNK, amounts=()).pack()[:-1] + write_varint(1 << 25) + bytes(1 << 23)\n"
+    )
+    code = (
+        "assert CleanupChunk.unpack(payload) == most\ntry:\n    CleanupChunk.unpack(more)\n"
+        "except MalformedFile as error:\n    print(error)\n"
+    )
+    told = run_bounded(setting, code, memory=32 << 20, seconds=1)
+    assert told == f"clean-up: tiles {1 << 25} is outside 0..{MAX_TILES}\n"
+    with pytest.raises(InvalidArgument, match=f"{MAX_TILES + 1} tiles; a file holds up to {MAX_TILES}"):
+        replace(CHUNK, amounts=(0,) * (MAX_TILES + 1)).pack()
+
+
+def test_no_picture_that_is_read_by_default_has_more_tiles() -> None:
+    """Cores of 64 latents, of 4 pixels at least: the most where the picture is one row of them."""
+    side = 64 << MIN_DOWNSCALE_BITS
+    assert MAX_SIDE // side * -(-(DEFAULT_LIMITS.max_pixels // MAX_SIDE) // side) <= MAX_TILES
 
 
 def test_errors_are_stored_within_three_per_cent() -> None:

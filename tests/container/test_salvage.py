@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 import time
 from dataclasses import replace
@@ -23,6 +24,7 @@ from latentcodec.container.file import (
     unpack,
     write_chunks,
 )
+from latentcodec.container.header import PIXELS
 from latentcodec.container.salvage import Report, salvage
 from latentcodec.errors import (
     ChecksumMismatch,
@@ -183,6 +185,55 @@ def test_repeated_and_misplaced_chunks_are_reported() -> None:
     assert not report.intact
 
 
+def test_what_a_strict_reader_rejects_is_never_called_intact() -> None:
+    """Every order of the chunks; each of them left out; every tile under another's number."""
+    chunks = read_chunks(pack(make_file(2)))
+    header, *rest = chunks
+    orders = [[header, *order] for order in itertools.permutations(rest)]
+    less = [chunks[:place] + chunks[place + 1 :] for place in range(1, len(chunks))]
+    intact = 0
+    for made in (chunks, *orders, *less):
+        data = write_chunks(made)
+        _, report = salvage(data)
+        try:
+            unpack(data)
+        except FormatError:
+            assert report.truncated or report.damaged
+        else:
+            assert report.intact
+            intact += 1
+    assert intact == 2 + len(less) - len("XTT")  # each ancillary chunk, and the profile, may be missing
+
+
+@pytest.mark.parametrize(
+    ("order", "complaint"),
+    [
+        ("HCXTTxeg", "chunk 'e' is repeated or out of order; the order is HVCXTexgd"),
+        ("HCTTexg", "index: it is missing, but the picture has 2"),
+        ("HTTCexg", "chunk 'C' is repeated or out of order"),
+    ],
+)
+def test_the_order_of_the_chunks_is_told(order: str, complaint: str) -> None:
+    """The picture is there all the same."""
+    whole = make_file(2)
+    tiles = iter([chunk for chunk in read_chunks(pack(whole)) if chunk.type == "T"])
+    others = {chunk.type: chunk for chunk in read_chunks(pack(whole))}
+    made = write_chunks(next(tiles) if letter == "T" else others[letter] for letter in order)
+    file, report = salvage(made)
+    assert file.tiles == whole.tiles
+    assert complaint in report.damaged[0]
+    assert not report.truncated
+
+
+def test_tiles_in_another_order_are_told() -> None:
+    whole = make_file(2)
+    chunks = [chunk for chunk in read_chunks(pack(whole)) if chunk.type != "X"]
+    tiles = [chunk for chunk in chunks if chunk.type == "T"]
+    file, report = salvage(write_chunks([chunks[0], *reversed(tiles)]))
+    assert file.tiles == whole.tiles
+    assert report.damaged == ("the 2 tiles are not numbered from 0 to 1 in this order",)
+
+
 def test_a_broken_goal_is_dropped() -> None:
     *chunks, _ = read_chunks(pack(make_file(1)))
     file, report = salvage(write_chunks([*chunks, Chunk("g", b"\x01")]))
@@ -248,7 +299,7 @@ def test_any_damage(count: int, damages: list[tuple[float, bytes]]) -> None:
 
 
 def test_hostile_files_take_no_longer() -> None:
-    header = Header(1 << 24, 10, 3, 8, 1, b"abcd", b"efgh", 0, 1024)
+    header = Header(1 << 24, 10, 3, 8, PIXELS, bytes(4), bytes(4), 4000, 1024)
     count = header.tile_count
     chunks = [Chunk("H", header.pack()), Chunk("X", b"\x06" * count)]
     data = write_chunks(chunks) + b"T\xff\xff\xff\x01T" * (count + 100_000)

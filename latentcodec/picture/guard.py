@@ -1,0 +1,125 @@
+"""What Pillow parses while it opens a file, bounded before: EXIF, JPEG's MP index, a TIFF's own directories.
+
+    JPEG ─► segments before the scan ─► EXIF, MP index ─┐
+    AVIF ─► its decoder, which reads boxes only ─► EXIF ┼─► excess ─► none: the stream
+    TIFF ───────────────────────────────────────────────┘       └───► some: a copy in which Pillow finds none
+                                                                     (a TIFF cannot be without: LimitExceeded)
+
+Only what would cost too much is refused. Mere damage Pillow may deal with as it does.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+import warnings
+from collections.abc import Iterator
+from typing import BinaryIO
+
+from PIL import AvifImagePlugin, Image, JpegImagePlugin, TiffImagePlugin
+
+from latentcodec.errors import LimitExceeded
+from latentcodec.picture.directories import excess
+from latentcodec.picture.metadata import DroppedDataWarning, without_prefix
+
+__all__ = ["PICTURE_FORMATS", "guarded", "open_formats"]
+
+# What may be opened (docs/usage.md), by Pillow's names. Left out is what nobody means by a picture file,
+# above all EPS: whatever the file's name, Pillow would hand it to Ghostscript, which runs it as a program.
+# HEIF and JXL are read where their plugins for Pillow are registered.
+PICTURE_FORMATS = (
+    *("PNG", "JPEG", "WEBP", "AVIF", "TIFF", "JPEG2000", "GIF", "BMP", "DIB", "ICO", "ICNS"),
+    *("PPM", "TGA", "PSD", "QOI", "PCX", "SGI", "HEIF", "JXL"),
+)
+
+_JPEG_START = b"\xff\xd8\xff"
+_EXIF, _MP = b"Exif\0\0", b"MPF\0"
+_APP1, _APP2, _SCAN = 0xFFE1, 0xFFE2, 0xFFDA
+_EXIF_ITEM = re.compile(rb"(infe[\x02\x03].{7,9})Exif", re.DOTALL)  # ISO 14496-12, 8.11.6
+
+
+def open_formats() -> list[str]:
+    """Those of PICTURE_FORMATS that this Pillow, with its plugins, has."""
+    Image.init()
+    return [each for each in PICTURE_FORMATS if each in Image.OPEN]
+
+
+def guarded(file: BinaryIO, name: str) -> BinaryIO:
+    """The stream, or a copy without EXIF or MP index that would cost too much, of which a DroppedDataWarning
+    tells. Raises LimitExceeded for such a TIFF, OSError.
+    """
+    file.seek(0)
+    head = file.read(16)
+    if head.startswith(tuple(TiffImagePlugin.PREFIXES)):
+        problem = excess(file)
+        if problem:
+            raise LimitExceeded(f"{name}: {problem}")
+    elif head.startswith(_JPEG_START):
+        file.seek(0)
+        file = _jpeg(file, name)
+    elif head[4:8] == b"ftyp" and AvifImagePlugin.SUPPORTED:
+        file.seek(0)
+        file = _avif(file, name)
+    file.seek(0)
+    return file
+
+
+def _jpeg(file: BinaryIO, name: str) -> BinaryIO:
+    data = file.read()
+    exif, index = [], []
+    for marker, begin, end in _segments(data):
+        if marker == _APP1 and data.startswith(_EXIF, begin, end):
+            exif.append((begin, end))
+        elif marker == _APP2 and data.startswith(_MP, begin, end):
+            index = [(begin, end)]  # as Pillow has it: the last one
+    changed = bytearray()
+    for what, segments, mark in (("EXIF", exif, _EXIF), ("index of further pictures", index, _MP)):
+        parts = [data[begin + len(mark) : end] for begin, end in segments]  # Pillow joins those of EXIF
+        problem = excess(io.BytesIO(without_prefix(b"".join(parts)))) if parts else ""
+        if problem:
+            _tell(name, what, problem)
+            changed = changed or bytearray(data)
+            for begin, _ in segments:
+                changed[begin : begin + len(mark)] = bytes(len(mark))  # a segment that nobody knows
+    return io.BytesIO(changed or data)
+
+
+def _segments(data: bytes) -> Iterator[tuple[int, int, int]]:
+    """Marker, begin and end of the payload of each segment that Pillow reads before the scan, as it does."""
+    place = len(_JPEG_START) - 1
+    while 0 <= (place := data.find(b"\xff", place)) < len(data) - 1:
+        marker = int.from_bytes(data[place : place + 2], "big")
+        if marker == _SCAN or not (marker in JpegImagePlugin.MARKER or marker in (0xFF00, 0xFFFF)):
+            return
+        place += 1 if marker == 0xFFFF else 2
+        if marker in JpegImagePlugin.MARKER and JpegImagePlugin.MARKER[marker][2] is not None:
+            end = place + int.from_bytes(data[place : place + 2], "big")
+            yield marker, place + 2, end
+            place = max(end, place + 2)
+
+
+def _avif(file: BinaryIO, name: str) -> BinaryIO:
+    data = file.read()
+    exif = _avif_exif(data)
+    problem = excess(io.BytesIO(without_prefix(exif))) if exif else ""
+    if problem:
+        _tell(name, "EXIF", problem)
+        data = _EXIF_ITEM.sub(rb"\1none", data)  # an item of a type that nobody knows
+        if _avif_exif(data):
+            raise LimitExceeded(f"{name}: {problem}")
+    return io.BytesIO(data)
+
+
+def _avif_exif(data: bytes) -> bytes:
+    """The EXIF of an AVIF file as Pillow's own decoder finds it; empty if there is none, or no AVIF."""
+    from PIL import _avif as library
+
+    try:
+        _, _, _, _, exif, _, _ = library.AvifDecoder(data, "auto", 1).get_info()
+    except Exception:  # noqa: BLE001 - what it is, Pillow tells when it opens the file
+        return b""
+    return exif or b""
+
+
+def _tell(name: str, what: str, problem: str) -> None:
+    warnings.warn(f"{name}: its {what} is dropped: {problem}", DroppedDataWarning, stacklevel=6)
