@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import click
 
-from benchmarks.commands.costs import busy_command, networks_command, speed_command
+from benchmarks.commands.costs import busy_command, hostile_command, networks_command, speed_command
 from benchmarks.commands.latents import latents_command
 from benchmarks.commands.options import Commands
 from benchmarks.commands.pictures import at_size_command, demo_command, failures_command, seed_command
@@ -24,7 +24,7 @@ def main() -> None:
 for command in (
     *(run_command, report_command),
     *(demo_command, seed_command, at_size_command, failures_command),
-    *(speed_command, busy_command, networks_command, latents_command),
+    *(speed_command, busy_command, hostile_command, networks_command, latents_command),
 ):
     main.add_command(command)
 

@@ -1,4 +1,4 @@
-"""speed, busy and networks: what coding takes, also on a busy machine; our networks beside diffusers'."""
+"""speed, busy, hostile, networks: what coding takes, on a busy machine too, and of the worst files."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import click
 
 from benchmarks.commands.options import FILE, OUT, SAMPLE, say_skipped, stdout
 
-__all__ = ["busy_command", "networks_command", "speed_command"]
+__all__ = ["busy_command", "hostile_command", "networks_command", "speed_command"]
 
 QUIET = 0.5  # the most processes at work, on average of the last minute, that a measurement bears
 
@@ -114,6 +114,19 @@ def busy_command(
         times = measure(file, settings, used, runs)
     click.echo(f"{sample.name}, quality {quality:g}, threads {used}, cores {cores()}, {runs} warm decodes")
     stdout().print(busy_table(times))
+
+
+@click.command("hostile")
+@click.option("--side", default=2048, show_default=True, type=click.IntRange(256), help="Pixels.")
+@click.option("--threads", type=click.IntRange(1), help="Of PyTorch.  [default: all cores]")
+def hostile_command(side: int, threads: int | None) -> None:
+    """Say what the worst files cost to decode, beside an honest file of as many pixels (docs/security.md)."""
+    from benchmarks.experiments.hostile import hostile_table, measure
+    from benchmarks.experiments.speed import cores
+
+    if side % 256:
+        raise click.BadParameter(f"{side} is no multiple of 256", param_hint="--side")
+    stdout().print(hostile_table(dict(measure(side, threads or cores())), side))
 
 
 @click.command("networks")

@@ -23,6 +23,7 @@ from latentcodec.cli.options import (
     exclusive,
     file_arguments,
     file_options,
+    limits_of,
     load_codec,
     load_native,
     max_pixels_option,
@@ -103,7 +104,7 @@ def compress(
     cleanup_seed: int | None,
     device: str,
     strip: bool,
-    max_pixels: int,
+    max_pixels: int | None,
     verbose: bool,
     quiet: bool,
 ) -> None:
@@ -117,9 +118,9 @@ def compress(
     latentcodec compress --model sd15 --cleanup-unet sd15 photo.jpg photo.lci
     convert photo.cr3 ppm:- | latentcodec compress - - > photo.lci
 
-    IN is any picture that Pillow reads, or - for standard input; OUT is a file (replaced if it is there), or
-    - for standard output. With --out-dir there may be several IN, also folders, which are searched for
-    pictures.
+    IN is a picture (PNG, JPEG, WebP, AVIF, TIFF ... whatever its name), or - for standard input; OUT is a
+    file (replaced if it is there), or - for standard output. With --out-dir there may be several IN, also
+    folders, which are searched for pictures.
     """
     from latentcodec.codec.arguments import check_encoding
     from latentcodec.picture.picture import PICTURE_EXTENSIONS
@@ -137,7 +138,7 @@ def compress(
         check_encoding(model, prior=prior, cleanup_unet=cleanup_unet, **options)
     jobs = plan(paths, out_dir, PICTURE_EXTENSIONS, LCI)
     _refuse_picture_names(jobs, PICTURE_EXTENSIONS)
-    limits = Limits(max_pixels=max_pixels)
+    limits = limits_of(max_pixels)
     cleanup = cleanup_settings(
         cleanup_unet,
         limit=cleanup_limit,
@@ -156,8 +157,8 @@ def compress(
         from latentcodec.picture.files import open_picture
 
         source = io.BytesIO(read_source(job)) if job.source == PIPE else job.source
-        with _pillow_allows(max_pixels):
-            picture = open_picture(source, name=job.name, max_pixels=max_pixels)
+        with _pillow_allows(limits.max_pixels):
+            picture = open_picture(source, name=job.name, max_pixels=limits.max_pixels)
         loaded = codec()
         begun = time.perf_counter()
         data = loaded.encode(picture, strip=strip, **options)

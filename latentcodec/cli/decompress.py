@@ -21,6 +21,7 @@ from latentcodec.cli.options import (
     exclusive,
     file_arguments,
     file_options,
+    limits_of,
     load_codec,
     load_native,
     max_pixels_option,
@@ -28,7 +29,6 @@ from latentcodec.cli.options import (
     prior_option,
 )
 from latentcodec.codec.info import has_quality
-from latentcodec.container.chunks import Limits
 from latentcodec.container.header import EXTERNAL_MODEL, PIXELS, Header, read_header
 from latentcodec.container.quality import quality_of_level
 from latentcodec.errors import InvalidArgument
@@ -69,7 +69,7 @@ def decompress(
     prior: str | None,
     cleanup: float,
     cleanup_unet: str | None,
-    max_pixels: int,
+    max_pixels: int | None,
     device: str,
     verbose: bool,
     quiet: bool,
@@ -90,7 +90,7 @@ def decompress(
     exclusive(verbose=verbose, quiet=quiet)
     jobs = plan(paths, out_dir, {LCI}, f".{format_ or _DEFAULT_FORMAT}")
     _check_format(jobs[0], format_, free=out_dir is None)
-    limits = Limits(max_pixels=max_pixels)
+    limits = limits_of(max_pixels)
     settings = cleanup_settings(cleanup_unet) if cleanup else None
     codec = cache(lambda: load_codec(model, device, verbose, limits, prior, settings))
     native = cache(lambda: load_native(codec(), verbose))

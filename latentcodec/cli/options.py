@@ -71,19 +71,21 @@ def prior_option(command: Command) -> Command:
 
 
 def max_pixels_option(command: Command) -> Command:
-    """--max-pixels"""
+    """--max-pixels; see `limits_of`"""
     text = (
         "The largest picture, as width times height. Decompressing one above the default needs this option "
-        "too."
+        f"too.  [default: {DEFAULT_LIMITS.max_pixels}; with an autoencoder "
+        f"{DEFAULT_LIMITS.max_autoencoder_pixels}]"
     )
-    return click.option(
-        "--max-pixels",
-        type=click.IntRange(min=1),
-        default=DEFAULT_LIMITS.max_pixels,
-        show_default=True,
-        metavar="N",
-        help=text,
-    )(command)
+    count = click.IntRange(min=1)
+    return click.option("--max-pixels", type=count, metavar="N", help=text)(command)
+
+
+def limits_of(max_pixels: int | None) -> Limits:
+    """What --max-pixels asks for; None: the defaults."""
+    if max_pixels is None:
+        return DEFAULT_LIMITS
+    return Limits(max_pixels=max_pixels, max_autoencoder_pixels=max_pixels)
 
 
 def file_arguments(command: Command) -> Command:

@@ -175,7 +175,7 @@ class Codec:
             prior=self._prior_path,
             cleanup_unet=None if self._cleanup is None else self._cleanup.denoiser.name,
         )
-        picture = as_picture(image, self.limits.max_pixels)
+        picture = as_picture(image, self.limits, self.model)
         encoder = self._encoder(picture, strip, quantiser, effort)
 
         def attempt(level: int, *, rough: bool = False) -> Attempt:

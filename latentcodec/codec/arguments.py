@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from latentcodec.container.autoencoder import PALETTE, SCALAR
+from latentcodec.container.chunks import Limits
 from latentcodec.errors import InvalidArgument, LimitExceeded
 from latentcodec.picture.picture import PICTURE_EXTENSIONS, Picture, from_array, from_pillow
 
@@ -30,16 +31,20 @@ ImageLike = Image.Image | NDArray[np.uint8]
 PathLike = str | os.PathLike[str]
 
 
-def as_picture(image: ImageLike | Picture, max_pixels: int) -> Picture:
-    """The image as a Picture of at most `max_pixels`, which is what a decoder with these limits takes."""
+def as_picture(image: ImageLike | Picture, limits: Limits, model: PathLike = NATIVE) -> Picture:
+    """The image as a Picture that a decoder with these limits takes, in a file of this model."""
     if isinstance(image, Image.Image):
-        return from_pillow(image, max_pixels=max_pixels)
-    picture = image if isinstance(image, Picture) else from_array(image)
-    if (pixels := picture.width * picture.height) > max_pixels:
-        raise LimitExceeded(
-            f"the picture is {picture.width}x{picture.height} = {pixels} pixels, the limit is {max_pixels}: "
-            "raise max_pixels here and where it is decoded (Codec(limits=Limits(max_pixels=...)))"
-        )
+        picture = from_pillow(image, max_pixels=limits.max_pixels)
+    else:
+        picture = image if isinstance(image, Picture) else from_array(image)
+    field = "max_pixels" if model == NATIVE else "max_autoencoder_pixels"
+    pixels = picture.width * picture.height
+    for name in ("max_pixels", field):
+        if pixels > (limit := getattr(limits, name)):
+            raise LimitExceeded(
+                f"the picture is {picture.width}x{picture.height} = {pixels} pixels, the limit is {limit}: "
+                f"raise {name} here and where it is decoded (Codec(limits=Limits({name}=...)))"
+            )
     return picture
 
 

@@ -23,7 +23,7 @@ from latentcodec.codec.sidecar import unpack_sidecar
 from latentcodec.container.file import File, Limits, Tile, unpack
 from latentcodec.container.header import Box
 from latentcodec.container.salvage import Report, salvage
-from latentcodec.errors import FormatError, LimitExceeded
+from latentcodec.errors import FormatError, LimitExceeded, TruncatedFile
 from latentcodec.picture.picture import Picture, Pixels
 
 
@@ -57,9 +57,10 @@ def decode_with(
 ) -> tuple[Picture, Report | None]:
     """The picture of a file. With a report (partial decoding) damaged parts are left out and added to it.
 
-    Missing tiles are mid gray and opaque. Raises FormatError.
+    Missing tiles are mid gray and opaque. Raises FormatError, also where every tile is missing.
     """
     header, damage = file.header, _Damage(report)
+    _check_rest(report, header.tile_count)
     # Zeros, not 255: the system commits their memory as tiles arrive, not for whatever size a header claims.
     plane = empty_plane(reader.latents, header.width, header.height, reader.patch)
     alpha = np.zeros((header.height, header.width), np.uint8) if header.has_alpha else None
@@ -75,8 +76,16 @@ def decode_with(
         with damage.noted():
             sidecars[name] = unpack_sidecar(stored, name, limits.max_metadata_bytes)
     report = damage.report()
+    _check_rest(report, header.tile_count)
     pixels = reader.synthesise(plane, report.missing if report is not None else ())
     return Picture(pixels, alpha, header.channels <= 2, **sidecars), report
+
+
+def _check_rest(report: Report | None, tile_count: int) -> None:
+    """Raise TruncatedFile where no tile is left: a header alone must not cost what it announces."""
+    if report is not None and len(report.missing) == tile_count:
+        cause = f" ({report.damaged[0]})" if report.damaged else ""
+        raise TruncatedFile(f"none of the {tile_count} tile(s) is left{cause}: there is no picture to show")
 
 
 @dataclass

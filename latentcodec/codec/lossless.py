@@ -10,6 +10,7 @@ transform. Such files have the model number PIXELS and need no networks.
 from __future__ import annotations
 
 import io
+import math
 import warnings
 import zlib
 from collections.abc import Callable, Collection
@@ -20,7 +21,14 @@ from PIL import Image, features
 from latentcodec.codec.arguments import DEFAULT_EFFORT
 from latentcodec.codec.planes import LatentPlane
 from latentcodec.container.file import Tile
-from latentcodec.container.header import MAX_QUALITY_LEVEL, PIXELS, Box, Header, default_tile_size
+from latentcodec.container.header import (
+    MAX_QUALITY_LEVEL,
+    PIXELS,
+    WRITER_TILE,
+    Box,
+    Header,
+    default_tile_size,
+)
 from latentcodec.errors import LimitExceeded, MalformedFile, MissingDependency, TruncatedFile
 from latentcodec.picture.picture import Picture, Pixels
 from latentcodec.rans.coder import check_digest
@@ -52,16 +60,23 @@ def worth_trying(pixels: Pixels) -> bool:
 
 
 def pixel_tiles(
-    picture: Picture, effort: int, alpha: Callable[[int, Box], bytes | None], limit: float
+    picture: Picture,
+    effort: int,
+    alpha: Callable[[int, Box], bytes | None],
+    limit: float = math.inf,
+    *,
+    always: bool = False,
 ) -> tuple[Header, list[Tile]] | None:
     """Header and tiles of the picture's own pixels; colours where alpha is 0 become black.
 
-    alpha: the stored alpha of a tile. None where that hardly takes few bytes, would take more than `limit`,
-    or cannot be written.
+    alpha: the stored alpha of a tile. None where the tiles would take more than `limit` bytes and, unless
+    `always`, where they hardly take few. Raises MissingDependency with `always` and without WebP.
     """
     pixels = picture.pixels
     if picture.alpha is not None:  # nobody sees what is hidden, and zeros code best
         pixels = pixels * (picture.alpha > 0)[..., None]
+    longest = max(picture.width, picture.height)
+    default = default_tile_size(picture.width, picture.height)
     header = Header(
         width=picture.width,
         height=picture.height,
@@ -71,15 +86,14 @@ def pixel_tiles(
         networks_hash=NO_HASH,
         synthesis_hash=NO_HASH,
         quality_level=MAX_QUALITY_LEVEL,
-        tile_size=default_tile_size(picture.width, picture.height),
+        tile_size=default if longest <= LONGEST_SIDE else WRITER_TILE,
     )
-    boxes = header.tile_grid()
-    if max(boxes[0].x1, boxes[0].y1) > LONGEST_SIDE or not worth_trying(pixels):
+    if not (always or worth_trying(pixels)):
         return None
     if picture.gray and (pixels != pixels[..., :1]).any():
         return None
     tiles, size = [], 0
-    for number, box in enumerate(boxes):
+    for number, box in enumerate(header.tile_grid()):
         stream, digest = pack_pixels(pixels[box.y0 : box.y1, box.x0 : box.x1], effort)
         tiles.append(Tile(number, digest, alpha(number, box), stream))
         size += len(stream)

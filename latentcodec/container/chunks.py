@@ -56,6 +56,8 @@ class Limits:
     """What a reader accepts; beyond it, reading raises `LimitExceeded` before anything is allocated.
 
     max_pixels: width times height. The default is the size above which Pillow, too, opens no picture.
+    max_autoencoder_pixels: the same, of files whose model is an autoencoder, where a pixel costs up to a
+        hundred times as much as with the native model.
     max_chunks: chunks of one file, and tiles of one picture. The default leaves room for 16,384 tiles, those
         of a picture of 2^24 x 1 pixels in tiles of 1024, and for all other chunks.
     max_metadata_bytes: stored bytes of the colour profile, the EXIF and the XMP together. Code
@@ -63,6 +65,7 @@ class Limits:
     """
 
     max_pixels: int = 178_956_970
+    max_autoencoder_pixels: int = 1 << 26
     max_chunks: int = (1 << 14) + 16
     max_metadata_bytes: int = 16 << 20
 

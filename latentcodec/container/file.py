@@ -158,7 +158,7 @@ def pack(file: File) -> bytes:
     """The bytes of a file. Raises InvalidArgument where the content does not fit together."""
     header = file.header
     try:
-        header.validate(Limits(max_pixels=MAX_SIDE**2))
+        header.validate(Limits(max_pixels=MAX_SIDE**2, max_autoencoder_pixels=MAX_SIDE**2))
     except (FormatError, LimitExceeded) as error:
         raise InvalidArgument(str(error)) from error
     if len(file.tiles) != header.tile_count:

@@ -22,7 +22,16 @@ from latentcodec.container.chunks import (
 )
 from latentcodec.errors import LimitExceeded, MalformedFile
 
-__all__ = ["EXTERNAL_MODEL", "PIXELS", "Box", "Header", "default_tile_size", "read_header"]
+__all__ = [
+    "EXTERNAL_MODEL",
+    "PIXELS",
+    "WRITER_TILE",
+    "Box",
+    "Header",
+    "default_tile_size",
+    "read_header",
+    "too_thin",
+]
 
 PIXELS = 2  # the model number of files whose tiles hold pixels, without loss
 EXTERNAL_MODEL = 64  # the model number of files whose autoencoder the V chunk names
@@ -34,7 +43,10 @@ TILE_GRAIN = 32  # pixels: the coarsest grid of the model; the sides of a tile a
 
 _TILE_UNIT = 8  # pixels, of the header's field
 _ONE_TILE_PIXELS = 3 << 19  # 1.5 megapixels: up to here a writer makes one tile ...
-_WRITER_TILE = 1024  # ... and above, tiles with sides of so many pixels
+WRITER_TILE = 1024  # ... and above, tiles with sides of so many pixels
+# Networks work on whole cells of TILE_GRAIN pixels: a picture one pixel high costs what one of 32 does.
+_MOST_PADDING = 3  # times the picture's pixels, with sides padded ...
+_SMALL_PADDED = 1 << 18  # ... unless these are so few pixels that nobody minds
 
 
 class Box(NamedTuple):
@@ -52,7 +64,13 @@ def _padded(side: int) -> int:
 
 def default_tile_size(width: int, height: int) -> int:
     """The tile size that a writer chooses: 0 (one tile) up to 1.5 megapixels, sides padded, else 1024."""
-    return 0 if _padded(width) * _padded(height) <= _ONE_TILE_PIXELS else _WRITER_TILE
+    return 0 if _padded(width) * _padded(height) <= _ONE_TILE_PIXELS else WRITER_TILE
+
+
+def too_thin(width: int, height: int) -> bool:
+    """Whether a picture is mostly padding for networks; such pictures are stored as pixels, without loss."""
+    padded = _padded(width) * _padded(height)
+    return padded > max(_MOST_PADDING * width * height, _SMALL_PADDED)
 
 
 @dataclass(frozen=True)
@@ -132,6 +150,11 @@ class Header:
                 f"header: {self.width} x {self.height} = {pixels} pixels, the limit is {limits.max_pixels}; "
                 "raise Limits.max_pixels to read the file"
             )
+        if self.model_number == EXTERNAL_MODEL and pixels > limits.max_autoencoder_pixels:
+            raise LimitExceeded(
+                f"header: {self.width} x {self.height} = {pixels} pixels, the limit for autoencoders is "
+                f"{limits.max_autoencoder_pixels}; raise Limits.max_autoencoder_pixels to read the file"
+            )
         across, down = (_padded(min(side, self.tile_size or side)) for side in (self.width, self.height))
         if across * down > MAX_TILE_PIXELS:
             raise LimitExceeded(
@@ -142,6 +165,11 @@ class Header:
             raise LimitExceeded(
                 f"header: {self.tile_count} tiles, the limit is {limits.max_chunks}; "
                 "raise Limits.max_chunks to read the file"
+            )
+        if self.model_number != PIXELS and too_thin(self.width, self.height):
+            raise MalformedFile(
+                f"header: {self.width} x {self.height} pixels are over two thirds padding for model "
+                f"{self.model_number}; so thin a picture is stored as pixels, model {PIXELS}"
             )
 
     def pack(self) -> bytes:

@@ -25,6 +25,7 @@ from latentcodec.container.file import (
     unpack,
     write_chunks,
 )
+from latentcodec.container.header import PIXELS
 from latentcodec.container.salvage import Report, salvage
 from latentcodec.errors import (
     FormatError,
@@ -216,7 +217,7 @@ def test_writers_are_not_held_to_readers_limits() -> None:
 
 
 def test_what_can_be_packed_can_be_read_however_many_tiles() -> None:
-    header = Header(1 << 24, 1, 3, 8, 1, b"abcd", b"efgh", 0, 1024)
+    header = Header(1 << 24, 1, 3, 8, PIXELS, b"abcd", b"efgh", 0, 1024)
     tiles = [Tile(number, 0, None, b"stream") for number in range(1 << 14)]
     file = File(header, tiles, **EVERYTHING)  # type: ignore[arg-type]
     data = pack(file)

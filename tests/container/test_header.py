@@ -10,7 +10,14 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from latentcodec.container.chunks import Chunk, Limits, write_chunks
-from latentcodec.container.header import Header, default_tile_size, read_header
+from latentcodec.container.header import (
+    EXTERNAL_MODEL,
+    PIXELS,
+    Header,
+    default_tile_size,
+    read_header,
+    too_thin,
+)
 from latentcodec.errors import (
     ChecksumMismatch,
     LatentCodecError,
@@ -33,12 +40,13 @@ def headers(draw: st.DrawFn) -> Header:
         height=draw(sides),
         channels=draw(st.integers(1, 4)),
         depth=8,
-        model_number=draw(st.integers(0, 2**32 - 1)),
+        model_number=draw(st.just(PIXELS) | st.integers(0, 2**32 - 1)),
         networks_hash=draw(st.binary(min_size=4, max_size=4)),
         synthesis_hash=draw(st.binary(min_size=4, max_size=4)),
         quality_level=draw(st.integers(0, 4000)),
         tile_size=draw(st.just(0) | st.integers(8, 40)) * 32,
     )
+    assume(header.model_number == PIXELS or not too_thin(header.width, header.height))
     try:
         header.validate()
     except LimitExceeded:
@@ -146,7 +154,42 @@ def test_limits(width: int, height: int, tile_size: int, message: str) -> None:
     ],
 )
 def test_largest_that_the_limits_allow(width: int, height: int, tile_size: int) -> None:
-    replace(HEADER, width=width, height=height, tile_size=tile_size).validate()
+    replace(HEADER, model_number=PIXELS, width=width, height=height, tile_size=tile_size).validate()
+
+
+@pytest.mark.parametrize(
+    ("width", "height", "thin"),
+    [
+        (1, 1, False),
+        (8192, 1, False),
+        (8193, 1, True),
+        (32, 8193, False),
+        (1 << 20, 10, True),
+        (1 << 20, 11, False),
+        (11, 1 << 20, False),
+        (1, 1 << 24, True),
+        (33, 1 << 20, False),
+    ],
+)
+def test_a_picture_that_is_mostly_padding_is_kept_as_pixels(width: int, height: int, thin: bool) -> None:
+    """2,097,152 x 1 pixels took the native model 60 times as long as as many in a square."""
+    assert too_thin(width, height) == thin
+    header = replace(HEADER, width=width, height=height, tile_size=1024)
+    replace(header, model_number=PIXELS).validate()
+    if thin:
+        with pytest.raises(MalformedFile, match=f"{width} x {height} pixels are over two thirds padding"):
+            header.validate()
+    else:
+        header.validate()
+
+
+def test_autoencoders_have_a_limit_of_their_own() -> None:
+    header = replace(HEADER, width=8192, height=8193, tile_size=1024)
+    header.validate()
+    header = replace(header, model_number=EXTERNAL_MODEL)
+    with pytest.raises(LimitExceeded, match="67117056 pixels, the limit for autoencoders is 67108864"):
+        header.validate()
+    header.validate(Limits(max_autoencoder_pixels=8192 * 8193))
 
 
 def test_a_callers_limits() -> None:
@@ -165,11 +208,11 @@ def test_a_callers_limits() -> None:
 )
 def test_default_tile_size(width: int, height: int, tile_size: int) -> None:
     assert default_tile_size(width, height) == tile_size
-    replace(HEADER, width=width, height=height, tile_size=tile_size).validate()
+    replace(HEADER, model_number=PIXELS, width=width, height=height, tile_size=tile_size).validate()
 
 
 def test_reading_needs_the_first_64_bytes_only() -> None:
-    largest = Header(*[1 << 24, 10, 4, 8, 2**32 - 1, b"abcd", b"efgh", 4000, 1 << 11])
+    largest = Header(*[1 << 21, 64, 4, 8, 2**32 - 1, b"abcd", b"efgh", 4000, 1 << 11])
     data = write_chunks([Chunk("H", largest.pack()), Chunk("T", bytes(1000))])
     assert read_header(data[:64]) == largest
     for length in range(1, 9 + 2 + len(largest.pack()) + 4):

@@ -24,6 +24,8 @@ from latentcodec.codec.values.prior import LatentPrior
 from latentcodec.container.autoencoder import PALETTE, SCALAR, AutoencoderChunk, ScalarQuantiser
 from latentcodec.container.chunks import DEFAULT_LIMITS, Limits
 from latentcodec.container.file import File, Header, Tile, default_tile_size, pack
+from latentcodec.container.header import too_thin
+from latentcodec.errors import UnsupportedImage
 from latentcodec.picture.picture import Picture, Pixels
 
 _REFINED_EVERY = 400  # levels: a refinement serves the levels around it
@@ -64,11 +66,17 @@ class LatentEncoder(BaseEncoder):
 
         prior: codes the scalar's latents in place of the adaptive coder. cleanup: what to store for one at
         decode. Raises WeightsMismatch where the prior was fitted to another autoencoder, InvalidArgument
-        where the clean-up does not work on this one's latents, and as BaseEncoder does.
+        where the clean-up does not work on this one's latents, UnsupportedImage for a picture that is too
+        thin, and as BaseEncoder does.
         """
         self._asked = asked_chunk(codec.chunk(), prior)
         if cleanup is not None:
             cleanup.check(codec)
+        if too_thin(picture.width, picture.height):
+            raise UnsupportedImage(
+                f"{picture.width} x {picture.height} pixels: for an autoencoder this picture would be mostly "
+                "padding; use the native model, which keeps it without loss"
+            )
         super().__init__(picture, codec.downscale, strip=strip, limits=limits)
         self.codec, self.quantiser, self.prior, self.cleanup = codec, quantiser, prior, cleanup
         self._iterations = 0 if quantiser == PALETTE else STEPS[effort]

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 
 import torch
@@ -26,6 +27,7 @@ from latentcodec.codec.planes import PATCH, Box, LatentPlane, empty_plane, laten
 from latentcodec.codec.targets import Attempt, Encoded
 from latentcodec.container.chunks import DEFAULT_LIMITS, Limits
 from latentcodec.container.file import File, Header, Tile, default_tile_size, pack
+from latentcodec.container.header import too_thin
 from latentcodec.nn.native.entropy_model import FRACTION
 from latentcodec.picture.picture import Picture, Pixels
 
@@ -42,15 +44,26 @@ class NativeEncoder(BaseEncoder):
         strip: bool = False,
         limits: Limits = DEFAULT_LIMITS,
     ) -> None:
-        """As BaseEncoder. effort: 1 to 9."""
+        """As BaseEncoder. effort: 1 to 9. Raises MissingDependency for a thin picture and no WebP."""
         super().__init__(picture, PATCH, strip=strip, limits=limits)
         self.codec, self.effort = codec, effort
         self._halo = codec.weights.config.transform.analysis_halo
+        self._only_exact = self._exact(always=True) if too_thin(picture.width, picture.height) else None
 
     @property
     def slow(self) -> bool:
         """As BaseEncoder."""
-        return search.ITERATIONS[self.effort - 1] > 0
+        return search.ITERATIONS[self.effort - 1] > 0 and self._only_exact is None
+
+    def encode(self, level: int) -> Encoded:
+        """As BaseEncoder says; a picture that is too thin for the model is kept without loss."""
+        return super().encode(level) if self._only_exact is None else self._only_exact.encoded
+
+    def attempt(self, level: int, *, measure: bool, rough: bool = False) -> Attempt:
+        """As BaseEncoder says; all attempts of a picture that is too thin for the model are the same."""
+        if self._only_exact is not None:
+            return replace(self._only_exact, level=level)
+        return super().attempt(level, measure=measure, rough=rough)
 
     def _encode(self, level: int, *, rough: bool = False) -> tuple[Encoded, LatentPlane]:
         picture, weights = self.picture, self.codec.weights
@@ -88,7 +101,12 @@ class NativeEncoder(BaseEncoder):
 
     def without_loss(self, limit: float = math.inf) -> Attempt | None:
         """As BaseEncoder says."""
-        lossless = pixel_tiles(self.picture, self.effort, self._alpha, limit)
+        if self._only_exact is not None:
+            return self._only_exact if self._only_exact.size <= limit else None
+        return self._exact(limit)
+
+    def _exact(self, limit: float = math.inf, *, always: bool = False) -> Attempt | None:
+        lossless = pixel_tiles(self.picture, self.effort, self._alpha, limit, always=always)
         if lossless is None:
             return None
         file = File(*lossless, self._profile, self._exif, self._xmp)
