@@ -15,6 +15,7 @@ import ast
 import sys
 from collections import Counter
 from collections.abc import Iterator
+from functools import cache
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
@@ -43,7 +44,7 @@ ORDER: dict[str, tuple[str, ...]] = {
         "__main__",
     ),
     "nn": ("device", "layers", "integer", "structure", "perceptual", "native", "stable_diffusion"),
-    "weights": ("checkpoints", "lookup", "native", "registry", "store", "intake", "load", "fetch"),
+    "weights": ("pytorch", "checkpoints", "lookup", "native", "registry", "store", "intake", "load", "fetch"),
     "codec": (
         "planes",
         "sidecar",
@@ -218,9 +219,15 @@ def _order_errors(name: str, target: str, order: dict[str, tuple[str, ...]]) -> 
     return []
 
 
+@cache
+def imports_at_import(package: Path) -> dict[str, set[str]]:
+    """What each module imports when it is itself imported."""
+    return read_imports(package, for_types=False, in_functions=False)
+
+
 def loaded_by(name: str, package: Path) -> set[str]:
     """What is imported, directly or not, when a module or room is; the package's own with a leading dot."""
-    imports = read_imports(package, for_types=False, in_functions=False)
+    imports = imports_at_import(package)
     waiting = [module for module in imports if module == name or module.startswith(name + ".")]
     reached: set[str] = set()
     while waiting:

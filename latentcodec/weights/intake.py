@@ -18,7 +18,7 @@ from latentcodec.weights.checkpoints.families import FAMILIES
 from latentcodec.weights.checkpoints.manifest import REPLACEMENT, Stored
 from latentcodec.weights.checkpoints.model_files import ModelFiles, open_model, open_stored, with_autoencoder
 from latentcodec.weights.checkpoints.networks import fingerprints
-from latentcodec.weights.checkpoints.pickle_file import check_sums
+from latentcodec.weights.pytorch.archive import check_sums
 from latentcodec.weights.store import check_free, link, place, resolve
 
 

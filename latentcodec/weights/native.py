@@ -25,7 +25,6 @@ from typing import Any, TypeVar
 
 import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from latentcodec.errors import InvalidWeights, UnknownModel, WeightsMismatch
@@ -35,6 +34,7 @@ from latentcodec.nn.native.integer_model import IntegerModel
 from latentcodec.nn.native.model import NativeConfig
 from latentcodec.nn.native.transform import Analysis, Synthesis
 from latentcodec.rans.tables import Tables
+from latentcodec.weights.checkpoints.safetensors_file import read_safetensors
 
 Network = TypeVar("Network", bound=torch.nn.Module)
 
@@ -142,9 +142,8 @@ def _digest(tensors: Mapping[str, Tensor], prefix: str) -> bytes:
 def read_weights(path: Path) -> NativeWeights:
     """Read a weights file. Raises InvalidWeights naming the file where it is damaged or of another kind."""
     try:
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        shapes, read, metadata = read_safetensors(path)
+        tensors = {name: read(name) for name in shapes}
         return NativeWeights(
             int(metadata["model_number"]),
             NativeConfig.from_dict(json.loads(metadata["config"])),
@@ -153,7 +152,7 @@ def read_weights(path: Path) -> NativeWeights:
         )
     except FileNotFoundError as error:
         raise InvalidWeights(f"{path}: no such weights file") from error
-    except (OSError, SafetensorError, KeyError, ValueError, TypeError) as error:
+    except (OSError, InvalidWeights, KeyError, ValueError, TypeError, RecursionError) as error:
         raise InvalidWeights(f"{path}: not a native model's weights file ({error})") from error
 
 

@@ -104,7 +104,7 @@ def resolve(model: str | os.PathLike[str]) -> Stored:
 def check_free(name: str) -> Path:
     """The folder of a model to come. Raises InvalidArgument where the name is taken, or cannot be one."""
     folder = models_folder() / check_name(name)
-    if folder.exists():
+    if folder.exists() or folder.is_symlink():
         raise InvalidArgument(f"{name}: the store has such a model; remove it first, or choose another name")
     return folder
 
@@ -166,13 +166,13 @@ def link(model: Stored, sources: Mapping[str, Path]) -> Stored:
 
 
 def remove(name: str) -> None:
-    """Take a model out of the store; a linked one's files stay. Raises UnknownModel, OSError."""
+    """Take a model out of the store; the files of a link stay. Raises UnknownModel, OSError."""
     folder = models_folder() / check_name(name)
-    if not folder.is_dir():
+    if not folder.is_dir() and not folder.is_symlink():
         raise UnknownModel(f"{name}: no such model in {models_folder()}")
     outgoing = folder.with_name(_OUTGOING + secrets.token_hex(8))
     folder.rename(outgoing)
-    shutil.rmtree(outgoing)
+    _delete(outgoing)
 
 
 def verify(model: Stored) -> list[str]:
@@ -234,8 +234,16 @@ def _remove_stale() -> None:
     for each in models_folder().iterdir():
         if each.name.startswith((_INCOMING, _OUTGOING)):
             with contextlib.suppress(OSError):
-                if time.time() - each.stat().st_mtime > STALE_SECONDS:
-                    shutil.rmtree(each)
+                if time.time() - each.lstat().st_mtime > STALE_SECONDS:
+                    _delete(each)
+
+
+def _delete(folder: Path) -> None:
+    """Delete a folder, or a link to one: what is there is not the store's."""
+    if folder.is_symlink():
+        folder.unlink()
+    else:
+        shutil.rmtree(folder)
 
 
 def _check_space(folder: Path, needed: int) -> None:

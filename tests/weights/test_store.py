@@ -18,9 +18,9 @@ from safetensors.torch import save_file
 from latentcodec.errors import InvalidArgument, InvalidWeights, LatentCodecError, UnknownModel
 from latentcodec.nn.stable_diffusion.tiny_autoencoder import TAESD, TinyAutoencoder
 from latentcodec.weights import store
-from latentcodec.weights.checkpoints.pickle_file import check_sums
 from latentcodec.weights.intake import add
 from latentcodec.weights.load import load_autoencoder
+from latentcodec.weights.pytorch.archive import check_sums
 from latentcodec.weights.store import list_models, models_folder, remove, resolve, stored, verify
 from tests.weights.made_checkpoints import random_network
 
@@ -221,7 +221,7 @@ def test_a_pytorch_file_that_says_it_is_encrypted_or_patched(pair: Path, home: P
     ("place", "value", "message"),
     [
         (20, struct.pack("<II", 10**6, 10**6), "an entry is longer than the file"),
-        (42, struct.pack("<I", 10**6), "has another CRC-32"),
+        (42, struct.pack("<I", 10**6), "is not at byte 1000000, where the directory has it"),
         (6, struct.pack("<H", 99), "zip file version 9.9"),
     ],
 )
@@ -310,6 +310,36 @@ def test_what_a_killed_process_left_is_removed_in_time(single: Path) -> None:
     add(single, "b")
     assert not old.exists()
     assert new.exists()  # somebody may be at work in it
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_a_model_that_is_a_link_to_its_folder(single: Path, tmp_path: Path, there: bool) -> None:
+    """As a full disk is relieved: the link is removed, nothing is left of it, and its folder stays."""
+    add(single, "mine")
+    elsewhere = tmp_path / "elsewhere"
+    (models_folder() / "mine").rename(elsewhere)
+    (models_folder() / "mine").symlink_to(elsewhere, target_is_directory=True)
+    assert stored("mine").name == "mine"
+    before = everything(elsewhere)
+    if not there:
+        shutil.move(elsewhere, tmp_path / "gone")
+        with pytest.raises(InvalidArgument, match="the store has such a model; remove it first"):
+            add(single, "mine")
+    remove("mine")
+    assert list(models_folder().iterdir()) == []
+    assert everything(elsewhere if there else tmp_path / "gone") == before
+    assert add(single, "mine").name == "mine"
+
+
+def test_links_that_a_killed_process_left(single: Path, tmp_path: Path) -> None:
+    add(single, "a")
+    (tmp_path / "elsewhere").mkdir()
+    old = models_folder() / f"{store._OUTGOING}old"
+    old.symlink_to(tmp_path / "elsewhere", target_is_directory=True)
+    os.utime(old, (0, 0), follow_symlinks=False)
+    add(single, "b")
+    assert not old.is_symlink()
+    assert (tmp_path / "elsewhere").is_dir()
 
 
 def test_two_at_once(single: Path, monkeypatch: pytest.MonkeyPatch) -> None:

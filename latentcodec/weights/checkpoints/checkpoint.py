@@ -1,7 +1,7 @@
 """Weights files as lazily read tensors by name, whatever their container.
 
-file ─► sniff ─┬─ safetensors ─────────► header checked, tensors mapped when asked for
-               ├─ PyTorch zip or pickle ─► pickle_file: restricted unpickler, mapped
+file ─► sniff ─┬─ safetensors ─────────► safetensors_file: header checked, tensors mapped when asked for
+               ├─ PyTorch zip or pickle ─► pickle_file: read as descriptions, mapped
                └─ *.index.json ─────────► its shards, each as above
 
     checkpoint = open_checkpoint(path)
@@ -18,18 +18,17 @@ import json
 import re
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
-from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from latentcodec.errors import InvalidWeights, UnknownModel
 from latentcodec.weights.checkpoints.pickle_file import read_pickle
+from latentcodec.weights.checkpoints.safetensors_file import read_safetensors
 
 Shape = tuple[int, ...]
 
 MAX_NAME = 512  # characters; the longest of the families known here has 105
-MAX_INDEX_BYTES = 64 << 20  # of a sharded checkpoint; SDXL's UNet needs 0.2 MB
+MAX_INDEX_BYTES = 8 << 20  # of a sharded checkpoint; SDXL's UNet needs 0.2 MB
 _HEAD = 512  # bytes that tell a file's kind
 # What a download leaves in a weights file's place, by its first bytes.
 _NO_WEIGHTS = (
@@ -116,7 +115,7 @@ def open_checkpoint(path: Path) -> Checkpoint:
     if head[:4] == b"PK\x03\x04" or (head[:1] == b"\x80" and not (opens_header and head[4:8] == bytes(4))):
         return _with_plain_names(Checkpoint(path, *_held(read_pickle(path))))
     if opens_header:
-        return _with_plain_names(_read_safetensors(path))
+        return _with_plain_names(Checkpoint(path, *read_safetensors(path)))
     start = head.lstrip().lower()
     for magic, what in _NO_WEIGHTS:
         if start.startswith(magic.lower()):
@@ -137,24 +136,6 @@ def _with_plain_names(checkpoint: Checkpoint) -> Checkpoint:
 
 def _held(tensors: Mapping[str, Tensor]) -> tuple[dict[str, Shape], Callable[[str], Tensor]]:
     return {name: tuple(tensor.shape) for name, tensor in tensors.items()}, tensors.__getitem__
-
-
-def _read_safetensors(path: Path) -> Checkpoint:
-    try:
-        file: Any = safe_open(path, framework="pt")
-        shapes = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
-        metadata = file.metadata()
-    except (SafetensorError, ValueError) as error:
-        raise InvalidWeights(f"{path}: a damaged or truncated safetensors file ({error})") from error
-
-    def read(name: str) -> Tensor:
-        try:
-            tensor: Tensor = file.get_tensor(name)
-        except (SafetensorError, RuntimeError, KeyError, AttributeError) as error:  # a dtype unknown here
-            raise InvalidWeights(f"{path}: {name} cannot be read ({error})") from error
-        return tensor
-
-    return Checkpoint(path, shapes, read, metadata)
 
 
 def _read_shards(path: Path) -> Checkpoint:

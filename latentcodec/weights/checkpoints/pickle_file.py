@@ -1,20 +1,20 @@
 """PyTorch's own files (.ckpt, .pth, .bin), read with nothing in them executed.
 
-file ─► zip: stored, not compressed; pickle of bounded size ─► torch.load(weights_only, mmap)
-          ─► nested state_dicts unwrapped ─► tensors that fit their storages
+file ─┬─ zip: data.pkl, an entry for each storage ─┬─► pytorch.scan: descriptions of tensors
+      └─ before 2020: pickles, then the storages ──┘        │
+                nested state_dicts unwrapped ◄──────────────┘
+                  └─► views of the mapped file, each within its storage
 
-PyTorch's restricted unpickler builds tensors and plain containers and refuses every other name. Old training
-checkpoints also hold their trainer's callbacks: those names, listed here, become empty objects.
+No unpickler runs, nor does torch.load: the pickles are read as descriptions. So a file can do nothing,
+whichever release of PyTorch is installed, and costs no more than its size.
 """
 
 from __future__ import annotations
 
-import pickle
-import re
-import warnings
-import zipfile
+import math
+import sys
 from collections.abc import Mapping
-from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,18 +22,28 @@ import torch
 from torch import Tensor
 
 from latentcodec.errors import InvalidWeights
+from latentcodec.weights.pytorch.archive import MAGIC, Entry, read_archive
+from latentcodec.weights.pytorch.calls import MAX_INTEGER, Container, OddTensor, StoredTensor
+from latentcodec.weights.pytorch.scan import Scan
 
-MAX_PICKLE_BYTES = 64 << 20  # without tensors' values; SD 1.x's are under 1 MB
-_UNREADABLE = 0x61  # zip's flags: encrypted, patched, strongly encrypted (APPNOTE 4.4.4)
+MAX_PICKLE_BYTES = 16 << 20  # without tensors' values; SD 1.x's are under 1 MB
 MAX_NESTING = 4
+# Tensors may be views of the same numbers: tied weights. Copies of them all take at most this many times what
+# the file stores. Stable Diffusion ties nothing, language models their first and last layers.
+MAX_SHARING = 8
 # Under these names trainers keep the tensors.
 _WRAPPERS = ("state_dict", "model", "module")
-# Classes that Lightning's checkpoints name beside the weights (sd-v1-4.ckpt's callbacks): never imported.
-_INERT = (
-    "pytorch_lightning.callbacks.model_checkpoint.ModelCheckpoint",
-    "pytorch_lightning.callbacks.early_stopping.EarlyStopping",
-    "pytorch_lightning.utilities.enums.AttributeDict",
-)
+# What files of before 2020 begin with (torch.serialization.MAGIC_NUMBER, PROTOCOL_VERSION).
+_LEGACY = (0x1950A86A20F9469CFC6C, 1001)
+
+
+@dataclass(frozen=True)
+class _Content:
+    """The value of a file's pickle; where its storages are, by key. big: their bytes are in that order."""
+
+    value: Any
+    storages: Mapping[str, Entry]
+    big: bool = False
 
 
 def read_pickle(path: Path) -> dict[str, Tensor]:
@@ -43,122 +53,158 @@ def read_pickle(path: Path) -> dict[str, Tensor]:
     or a tensor claims more values than the file stores; and OSError.
     """
     with path.open("rb") as file:
-        zipped = file.read(4) == b"PK\x03\x04"
-    if zipped:
-        _check_archive(path)
-    try:
-        with _inert_classes(), warnings.catch_warnings(), path.open("rb") as file:
-            warnings.filterwarnings("ignore", "Detected pickle protocol")  # _refusal tells of it
-            # PyTorch maps only what is given by name, and goes by that name's suffix.
-            mapped = zipped and path.suffix != ".safetensors"
-            source = path if mapped else file
-            found = torch.load(source, map_location="cpu", weights_only=True, mmap=mapped)
-    except pickle.UnpicklingError as error:
-        raise InvalidWeights(f"{path}: {_refusal(error)}") from error
-    except Exception as error:  # whatever an unpickler meets in damaged bytes
-        raise InvalidWeights(f"{path}: a damaged PyTorch file ({_first_line(error)})") from error
-    tensors = {name: value for name, value in _unwrapped(path, found).items() if isinstance(value, Tensor)}
-    for name, tensor in tensors.items():
+        zipped = file.read(len(MAGIC)) == MAGIC
+    content = _read_zip(path) if zipped else _read_legacy(path)
+    described: dict[str, StoredTensor] = {}
+    for name, value in _unwrapped(path, content.value).items():
+        if not isinstance(value, StoredTensor | OddTensor):
+            continue
         if not isinstance(name, str):
             raise InvalidWeights(f"{path}: the tensor name {name!r} is no text")
-        _check_tensor(path, name, tensor)
-    if not tensors:
+        described[name] = _checked(path, name, value, content.storages)
+    if not described:
         raise InvalidWeights(f"{path}: holds no tensors")
+    return _mapped(path, described, content)
+
+
+def _read_zip(path: Path) -> _Content:
+    entries = read_archive(path)
+    pickles = [name for name in entries if name.rpartition("/")[2] == "data.pkl"]
+    if len(pickles) != 1:
+        raise InvalidWeights(f"{path}: a zip archive, and no PyTorch file: it has {len(pickles)} data.pkl")
+    folder = pickles[0].removesuffix("data.pkl")
+    size = entries[pickles[0]].size
+    if size > MAX_PICKLE_BYTES:
+        raise InvalidWeights(f"{path}: its pickle has {size} bytes; at most {MAX_PICKLE_BYTES} are read")
+    big = f"{folder}byteorder" in entries and _bytes(path, entries[f"{folder}byteorder"], 16) == b"big"
+    data = f"{folder}data/"
+    storages = {name.removeprefix(data): entry for name, entry in entries.items() if name.startswith(data)}
+    return _Content(Scan(path, _bytes(path, entries[pickles[0]], size)).read(), storages, big)
+
+
+def _read_legacy(path: Path) -> _Content:
+    """Five pickles, and after them each storage that the last one lists: how many numbers, and they."""
+    with path.open("rb") as file:
+        scan = Scan(path, file.read(MAX_PICKLE_BYTES))
+        if (scan.read(), scan.read()) != _LEGACY:
+            raise InvalidWeights(f"{path}: a pickle, and no PyTorch file: it does not begin as theirs do")
+        scan.read()  # the machine that wrote it; what follows is little-endian always
+        value, keys = scan.read(), scan.read()
+        place, end = scan.place, file.seek(0, 2)
+        storages = {}
+        for key in keys.items if isinstance(keys, Container) else ():
+            if not isinstance(key, str) or key not in scan.storages:
+                raise InvalidWeights(f"{path}: a damaged PyTorch file (it stores what it does not use)")
+            file.seek(place)
+            numbers, place = int.from_bytes(file.read(8), "little"), place + 8
+            storage = scan.storages[key]
+            size = storage.numbers * _type(storage.dtype).itemsize
+            if numbers != storage.numbers or place + size > end:
+                raise InvalidWeights(
+                    f"{path}: damaged or truncated: a storage of {storage.numbers} numbers, where the file "
+                    f"has {numbers} in {end - place} bytes; get it again"
+                )
+            storages[key] = Entry(place, size, 0)
+            place += size
+    return _Content(value, storages)
+
+
+def _bytes(path: Path, entry: Entry, most: int) -> bytes:
+    with path.open("rb") as file:
+        file.seek(entry.start)
+        return file.read(min(entry.size, most))
+
+
+def _unwrapped(path: Path, value: Any) -> Mapping[Any, Any]:
+    for _ in range(MAX_NESTING):
+        content = value.items if isinstance(value, Container) else value
+        if not isinstance(content, dict):
+            raise InvalidWeights(f"{path}: holds a {type(content).__name__}, not tensors by name")
+        inner = (content[key] for key in _WRAPPERS if isinstance(content.get(key), Container))
+        value = next((each for each in inner if isinstance(each.items, dict)), None)
+        if value is None:
+            return content
+    raise InvalidWeights(f"{path}: state_dicts are nested more than {MAX_NESTING - 1} deep")
+
+
+def _checked(
+    path: Path, name: str, tensor: StoredTensor | OddTensor, storages: Mapping[str, Entry]
+) -> StoredTensor:
+    """A tensor, if all of its numbers are in its storage, and that in the file.
+
+    One that repeats its numbers by strides of 0 would grow when it is copied.
+    """
+    shown = ascii(name[:80])[1:-1]
+    if isinstance(tensor, OddTensor):
+        raise InvalidWeights(
+            f"{path}: {shown} is {tensor.kind}; only dense tensors of plain numbers are read"
+        )
+    for attribute in tensor.attributes:
+        if hasattr(Tensor, attribute):
+            raise InvalidWeights(
+                f"{path}: {shown} has an attribute {attribute} in the place of PyTorch's own"
+            )
+    entry, storage = storages.get(tensor.storage.key), tensor.storage
+    if entry is None:
+        raise InvalidWeights(f"{path}: {shown} needs the storage {storage.key[:80]!a}, which the file lacks")
+    stored = storage.numbers * _type(storage.dtype).itemsize
+    if stored > entry.size:
+        raise InvalidWeights(
+            f"{path}: {shown} needs a storage of {stored} bytes, and the file has {entry.size}"
+        )
+    needed = _bytes_of(tensor)
+    if needed > stored or math.prod(side or 1 for side in tensor.size) >= MAX_INTEGER:
+        raise InvalidWeights(f"{path}: {shown} claims {needed} bytes, and the file stores {stored} for it")
+    last = (
+        sum((side - 1) * step for side, step in zip(tensor.size, tensor.stride, strict=True))
+        if needed
+        else -1
+    )
+    if (tensor.offset + last + 1) * _type(tensor.dtype).itemsize > stored:
+        raise InvalidWeights(f"{path}: {shown} goes past the {stored} bytes that the file stores for it")
+    return tensor
+
+
+def _mapped(path: Path, described: Mapping[str, StoredTensor], content: _Content) -> dict[str, Tensor]:
+    """Views of the mapped file. Storages whose bytes are at odd places, or in another order, are copied."""
+    used = {tensor.storage.key for tensor in described.values()}
+    claimed, stored = sum(map(_bytes_of, described.values())), sum(content.storages[key].size for key in used)
+    if claimed > MAX_SHARING * stored:
+        raise InvalidWeights(
+            f"{path}: its tensors share their numbers so much that they claim {claimed} bytes, and the file "
+            f"stores {stored}; at most {MAX_SHARING} times as many are read"
+        )
+    swapped = content.big != (sys.byteorder == "big")
+    storages: dict[tuple[str, str], torch.UntypedStorage] = {}
+    tensors = {}
+    try:
+        whole = torch.UntypedStorage.from_file(str(path), False, path.stat().st_size)
+        for name, tensor in described.items():
+            key, dtype = (tensor.storage.key, tensor.dtype), _type(tensor.dtype)
+            if key not in storages:
+                entry = content.storages[tensor.storage.key]
+                storage = whole[entry.start : entry.start + entry.size]
+                if swapped or entry.start % dtype.itemsize:
+                    storage = storage.clone()
+                if swapped:
+                    storage.byteswap(dtype)
+                storages[key] = storage
+            if not _bytes_of(tensor):
+                tensors[name] = torch.empty(tensor.size, dtype=dtype)
+            else:
+                place = tensor.offset, tensor.size, tensor.stride
+                tensors[name] = torch.empty(0, dtype=dtype).set_(storages[key], *place)
+    except (RuntimeError, ValueError) as error:  # a file that became shorter, or sizes that PyTorch refuses
+        raise InvalidWeights(
+            f"{path}: cannot be mapped as tensors ({str(error).splitlines()[0][:200]})"
+        ) from error
     return tensors
 
 
-def check_sums(path: Path) -> None:
-    """Compare all that a PyTorch file stores with its own CRC-32s; other files have none.
-
-    PyTorch itself does not. Raises InvalidWeights, OSError.
-    """
-    with path.open("rb") as file:
-        if file.read(4) != b"PK\x03\x04":
-            return
-    _check_archive(path)
-    with zipfile.ZipFile(path) as archive:
-        try:
-            damaged = archive.testzip()
-        except EOFError as error:
-            raise InvalidWeights(
-                f"{path}: damaged: an entry is longer than the file; get it again"
-            ) from error
-    if damaged is not None:
-        raise InvalidWeights(f"{path}: damaged: {damaged} in it has another CRC-32 than noted; get it again")
+def _type(name: str) -> torch.dtype:
+    dtype: torch.dtype = getattr(torch, name)
+    return dtype
 
 
-def _check_archive(path: Path) -> None:
-    """What is compressed, or claims another size than it has, could grow without bounds."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            entries = archive.infolist()
-    except (zipfile.BadZipFile, ValueError, NotImplementedError) as error:
-        raise InvalidWeights(f"{path}: a damaged or truncated PyTorch file ({error})") from error
-    pickles = [entry for entry in entries if entry.filename.endswith("data.pkl")]
-    if len(pickles) != 1:
-        raise InvalidWeights(f"{path}: a zip archive, and no PyTorch file: it has no data.pkl")
-    for entry in entries:
-        if entry.flag_bits & _UNREADABLE:
-            raise InvalidWeights(f"{path}: {entry.filename} is encrypted or patched; PyTorch's files are not")
-        if entry.compress_type != zipfile.ZIP_STORED or entry.compress_size != entry.file_size:
-            raise InvalidWeights(f"{path}: {entry.filename} is compressed, which PyTorch's files are not")
-    if pickles[0].file_size > MAX_PICKLE_BYTES:
-        raise InvalidWeights(
-            f"{path}: its pickle has {pickles[0].file_size} bytes; at most {MAX_PICKLE_BYTES} are read"
-        )
-
-
-def _inert_classes() -> AbstractContextManager[Any]:
-    """Within it, the names of _INERT stand for classes that keep nothing and do nothing."""
-
-    def ignore(self: object, *_: object, **__: object) -> None: ...
-
-    classes: list[Any] = []
-    for name in _INERT:
-        module, _, short = name.rpartition(".")
-        body = {"__module__": module, "__qualname__": short, "__init__": ignore, "__setstate__": ignore}
-        classes.append(type(short, (), body))
-    return torch.serialization.safe_globals(classes)
-
-
-def _refusal(error: Exception) -> str:
-    """PyTorch's own advice is to load the file unrestricted; ours is not."""
-    named = re.search(r"\b(?:GLOBAL|class) ([\w.]+)", str(error))
-    if named:
-        return (
-            f"holds Python objects ({named[1]}), which could run code and are never loaded; "
-            "use the model's .safetensors file"
-        )
-    said = str(error).partition("WeightsUnpickler error: ")[2].strip() or "not what PyTorch writes"
-    if said.startswith("Unsupported operand"):
-        return (
-            "a pickle in another form than PyTorch's, or a damaged one: such could run code and are never "
-            "loaded; use the model's .safetensors file"
-        )
-    return f"a damaged PyTorch file, or one with objects other than tensors ({said.splitlines()[0][:200]})"
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error) or repr(error)).strip().splitlines()[0][:200]
-
-
-def _unwrapped(path: Path, found: object) -> Mapping[Any, Any]:
-    for _ in range(MAX_NESTING):
-        if not isinstance(found, Mapping):
-            break
-        inner = next((found[key] for key in _WRAPPERS if isinstance(found.get(key), Mapping)), None)
-        if inner is None:
-            return found
-        found = inner
-    if isinstance(found, Mapping):
-        raise InvalidWeights(f"{path}: state_dicts are nested more than {MAX_NESTING - 1} deep")
-    raise InvalidWeights(f"{path}: holds a {type(found).__name__}, not tensors by name")
-
-
-def _check_tensor(path: Path, name: str, tensor: Tensor) -> None:
-    """A tensor that repeats its values by strides of 0 would grow when it is copied."""
-    if tensor.layout != torch.strided:
-        raise InvalidWeights(f"{path}: {name} is a sparse tensor; only dense ones are read")
-    needed, stored = tensor.numel() * tensor.element_size(), tensor.untyped_storage().nbytes()
-    if needed > stored:
-        raise InvalidWeights(f"{path}: {name} claims {needed} bytes, and the file stores {stored} for it")
+def _bytes_of(tensor: StoredTensor) -> int:
+    return math.prod(tensor.size) * _type(tensor.dtype).itemsize
