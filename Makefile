@@ -7,15 +7,16 @@ PY := $(VENV)/bin/python
 SAMPLE ?= samples/astronaut.png
 PICTURES ?= samples
 # A process a core, each with one thread of PyTorch (tests/conftest.py); four at most, for their memory.
-PYTEST = $(PY) -m pytest -n auto --maxprocesses 4 --dist worksteal
+# Compiled code is kept, also where PYTHONDONTWRITEBYTECODE is set: every process would compile all of it again.
+PYTEST = PYTHONDONTWRITEBYTECODE= $(PY) -m pytest -n auto --maxprocesses 4 --dist worksteal
 
 .PHONY: help demo bench test test-all lint format clean release-checks
 .DELETE_ON_ERROR:
 
 help:
 	@echo "make demo    compress a sample picture and set it beside JPEG and WebP (build/demo/)"
-	@echo "make test    run the quick tests, 6 to 8 minutes on two cores"
-	@echo "make test-all  run them, then the slow ones: searches, browsers, trained priors"
+	@echo "make test    run the quick tests, 5 to 7 minutes on two cores"
+	@echo "make test-all  run them, then the slow ones: searches, browsers, trained priors, fuzzing"
 	@echo "make lint    ruff and mypy"
 	@echo "make format  let ruff format the code"
 	@echo "make bench   codecs compared on PICTURES=$(PICTURES): build/bench/report.html, some minutes"

@@ -22,11 +22,11 @@ from pathlib import Path
 
 __all__ = ["BRIEF_SPIN", "WAIT_VARIABLES", "spin_briefly", "survive_forks"]
 
-BRIEF_SPIN = {"GOMP_SPINCOUNT": "1000", "KMP_BLOCKTIME": "1", "OMP_WAIT_POLICY": "passive"}
-"""For GCC's libgomp, in PyTorch's Linux packages: rounds of its waiting loop, together some 20 to 50 µs. For
+BRIEF_SPIN = {"GOMP_SPINCOUNT": "3000", "KMP_BLOCKTIME": "1", "OMP_WAIT_POLICY": "passive"}
+"""For GCC's libgomp, in PyTorch's Linux packages: rounds of its waiting loop, together some 0.1 ms. For
 LLVM's libomp (macOS) and Intel's libiomp5: the shortest wait above none, in ms. For any other: OpenMP's own
-word. Decoding 512x512 pixels on both cores of an AMD EPYC took 3 % longer than with libgomp's default while
-nothing else ran, and beside a busy process 1.6 times that (at worst 2.0) instead of 3.0 (3.8)."""
+word. Decoding 512x512 pixels on both cores of an AMD EPYC took 4 % longer than with libgomp's default while
+nothing else ran, and beside a busy process 1.8 times that (at worst 2.1) instead of 3.0 (4.3)."""
 WAIT_VARIABLES = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME", "KMP_LIBRARY")
 """Where one of these is set, the user has decided how threads wait."""
 _SOFT = 1  # omp_pause_soft of omp.h: threads end, settings stay

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import fcntl
 import io
+import itertools
 import os
 import signal
 from collections.abc import Iterator
@@ -30,6 +32,7 @@ from latentcodec.weights.native import NativeWeights, shipped_weights
 
 SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 SAMPLES = Path(__file__).resolve().parents[1] / "samples"
+_homes = itertools.count()
 
 # The same examples on every run, however busy the machine is.
 settings.register_profile(
@@ -100,10 +103,11 @@ def interruptible() -> None:
 
 
 @pytest.fixture(autouse=True)
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty store of models: no test sees the user's own."""
-    monkeypatch.setenv("LATENTCODEC_HOME", str(tmp_path / "home"))
-    return tmp_path / "home"
+def home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty store of models: no test sees the user's own. It is no folder yet: few tests need one."""
+    path = tmp_path_factory.getbasetemp() / f"home-{next(_homes)}"
+    monkeypatch.setenv("LATENTCODEC_HOME", str(path))
+    return path
 
 
 @pytest.fixture(scope="session")
@@ -144,8 +148,22 @@ def tiny_config() -> NativeConfig:
 
 
 @pytest.fixture(scope="session")
-def tiny_model() -> NativeModel:
+def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> NativeModel:
     """A tiny model, trained for some steps: its means, rows and contexts are those of a real one."""
+    folder = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        folder = folder.parent  # of all workers: one trains it
+    path = folder / "tiny.pt"
+    with (folder / "tiny.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not path.exists():
+            torch.save(_trained_tiny_model(), path)
+    model = NativeModel(tiny_config())
+    model.load_state_dict(torch.load(path, weights_only=True))
+    return model.eval().requires_grad_(False)
+
+
+def _trained_tiny_model() -> dict[str, torch.Tensor]:
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # the same model on every run
     torch.manual_seed(3)
@@ -163,7 +181,7 @@ def tiny_model() -> NativeModel:
         torch.nn.utils.clip_grad_norm_(model.parameters(), 200.0)
         optimiser.step(2e-3)
     torch.set_num_threads(threads)
-    return model.eval().requires_grad_(False)
+    return model.state_dict()
 
 
 @pytest.fixture(scope="module")

@@ -24,7 +24,7 @@ from latentcodec.codec.api import Codec
 from latentcodec.nn import device
 
 PATIENCE = 60  # seconds that a child gets; it needs one
-REPEATS = 5
+REPEATS = 3
 THREADS = 2
 CODEC = Codec(device="cpu")
 with Image.open(Path(__file__).parents[1] / "samples" / "astronaut.png") as image:

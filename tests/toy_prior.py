@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 
@@ -13,10 +15,10 @@ from latentcodec.training.prior.fit import fit_prior
 from tests.conftest import photograph
 
 
-def toy_examples(codec: LatentCodec) -> Examples:
-    """Examples of the latents of crops of two photographs."""
+def toy_examples(codec: LatentCodec, names: Sequence[str] = ("astronaut", "coffee")) -> Examples:
+    """Examples of the latents of a crop of each photograph."""
     side = CROP * codec.downscale
-    crops = [codec.analyse(photograph(name, side, side)) for name in ("astronaut", "coffee")]
+    crops = [codec.analyse(photograph(name, side, side)) for name in names]
     return examples_of(codec, crops, np.random.default_rng(1))
 
 
@@ -25,7 +27,7 @@ def toy_prior(codec: LatentCodec, steps: int = 2) -> PriorWeights:
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        data = toy_examples(codec)
+        data = toy_examples(codec, ["astronaut"])
         model, taken = fit_prior(data, steps=steps)
     finally:
         torch.set_num_threads(threads)

@@ -73,7 +73,15 @@ def test_a_pipeline(picture: Path, tmp_path: Path) -> None:
     assert ppm.startswith(b"P6\n64 64\n255\n")
 
 
-@pytest.mark.parametrize("command", ["compress PICTURE - -Q", "info LCI", "info --json LCI", "--help"])
+@pytest.mark.parametrize(
+    "command",
+    [
+        pytest.param("compress PICTURE - -Q", marks=pytest.mark.slow),
+        "info LCI",
+        pytest.param("info --json LCI", marks=pytest.mark.slow),
+        "--help",
+    ],
+)
 def test_a_reader_that_has_gone(picture: Path, lci: Path, command: str) -> None:
     reading, writing = os.pipe()
     os.close(reading)
@@ -147,6 +155,7 @@ def test_terminals_are_refused(picture: Path, lci: Path) -> None:
     os.close(theirs)
 
 
+@pytest.mark.slow
 def test_progress_on_a_terminal(album: Path, tmp_path: Path) -> None:
     pty = pytest.importorskip("pty")
     ours, theirs = pty.openpty()

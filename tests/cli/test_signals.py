@@ -43,8 +43,8 @@ def start(*arguments: str | Path, before: str = "") -> subprocess.Popen[bytes]:
     ("command", "number", "existing"),
     [
         ("compress", signal.SIGTERM, False),
-        ("compress folder", signal.SIGHUP, True),
-        ("decompress", signal.SIGHUP, False),
+        pytest.param("compress folder", signal.SIGHUP, True, marks=pytest.mark.slow),
+        pytest.param("decompress", signal.SIGHUP, False, marks=pytest.mark.slow),
         ("decompress", signal.SIGTERM, True),
     ],
 )
@@ -68,6 +68,7 @@ def test_nothing_half_written_stays(
     assert not existing or target.read_bytes() == b"the old one"
 
 
+@pytest.mark.slow
 def test_a_shell_sees_what_it_always_saw(picture: Path, tmp_path: Path) -> None:
     script = tmp_path / "program.py"
     script.write_text(STOPPING.replace("time.sleep(300)", "os.kill(os.getpid(), 15)"))
@@ -77,6 +78,7 @@ def test_a_shell_sees_what_it_always_saw(picture: Path, tmp_path: Path) -> None:
     assert not list(tmp_path.glob(".*.tmp"))
 
 
+@pytest.mark.slow
 def test_hangup_that_is_ignored_stays_so(picture: Path, tmp_path: Path) -> None:
     """As nohup starts a program."""
     ignoring = "import signal\nsignal.signal(signal.SIGHUP, signal.SIG_IGN)\n"
@@ -124,6 +126,7 @@ def test_handlers_come_and_go(call: Call, lci: Path) -> None:
     assert [signal.getsignal(number) for number in SIGNALS] == before
 
 
+@pytest.mark.slow
 def test_the_library_leaves_signals_alone(picture: Path, tmp_path: Path) -> None:
     code = (
         "import signal, sys, latentcodec\nfrom latentcodec.atomic import write_atomically\n"

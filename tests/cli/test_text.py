@@ -213,6 +213,7 @@ def test_a_bug_ends_the_program_with_a_printable_traceback(lci: Path) -> None:
     assert done.stderr.endswith(b"RuntimeError: \\x1b[31m\n")
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name != "posix", reason="pseudo-terminals")
 def test_on_a_real_terminal(lci: Path, album: Path, tmp_path: Path) -> None:
     """Where rich colours its tables and shows progress."""

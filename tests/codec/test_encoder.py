@@ -43,7 +43,7 @@ def test_tiles_are_analysed_as_the_whole(native: NativeCodec, picture: Picture) 
             assert torch.allclose(part, whole[:, y0:y1, x0:x1], atol=2e-3)
 
 
-@pytest.mark.parametrize("tile_size", [64, 96])
+@pytest.mark.parametrize("tile_size", [pytest.param(64, marks=pytest.mark.slow), 96])
 def test_small_tiles_cost_bytes_but_no_quality(
     native: NativeCodec, tile_size: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -174,6 +174,7 @@ def test_bounds_that_errors_name_are_reachable(codec: Codec) -> None:
     assert len(codec.encode(columns, min_psnr=20)) <= size + 12  # with its goal
 
 
+@pytest.mark.slow
 def test_every_effort_is_exact_and_more_is_no_larger(codec: Codec) -> None:
     pixels = page()
     sizes = []

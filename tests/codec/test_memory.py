@@ -66,9 +66,11 @@ def measure(width: int, height: int, quality: int = 20) -> dict[str, float]:
     return found
 
 
-def test_three_megapixels() -> None:
-    found = measure(2100, 1500)
-    assert found["tiles"] == 6
+@pytest.mark.slow
+@pytest.mark.parametrize(("width", "height", "tiles"), [(1280, 1240, 4), (2100, 1500, 6)])
+def test_megapixels(width: int, height: int, tiles: int) -> None:
+    found = measure(width, height)
+    assert found["tiles"] == tiles
     assert found["psnr"] > 24
     assert max(found["encoded"], found["decoded"]) < 1000e6
 

@@ -17,7 +17,7 @@ def busy() -> Pixels:
     return np.clip(picture + grain, 0, 255).astype(np.uint8)
 
 
-@pytest.mark.parametrize("name", ["astronaut", "busy"])
+@pytest.mark.parametrize("name", [pytest.param("astronaut", marks=pytest.mark.slow), "busy"])
 def test_512x512_reaches_5000_bytes(codec: Codec, name: str) -> None:
     picture = busy() if name == "busy" else photograph(name)
     data = codec.encode(picture, target_size=5000)

@@ -128,6 +128,7 @@ def test_a_chunk_that_claims_tiles_it_has_not() -> None:
             CleanupChunk.unpack(bytes(payload[:-3]) + claim + bytes(payload[-2:]))
 
 
+@pytest.mark.slow
 def test_the_most_tiles_are_read_at_once_and_more_are_refused() -> None:
     """A chunk of 8 MB took 14 s and 0.8 GB."""
     setting = (

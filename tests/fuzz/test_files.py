@@ -64,7 +64,7 @@ CASES = int(os.environ.get("LATENTCODEC_FUZZ_CASES", "0"))  # 0: as many as each
 LIMITS = Limits(max_pixels=1 << 14, max_autoencoder_pixels=1 << 14, max_chunks=64, max_metadata_bytes=1 << 16)
 SECONDS = 5.0  # of processor time for a case: pictures have 16 kilopixels at most
 MEMORY = 512 << 20  # bytes that a process of its own may grow by
-DECODED = 20  # of so many containers that are read, one is decoded
+DECODED = 400  # of so many containers that are read, one is decoded
 _CPU = torch.device("cpu")
 
 Case = Callable[[Random], str]
@@ -331,7 +331,7 @@ def main(seconds: float, seed: int) -> None:
     held = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_AS, (held + MEMORY, held + MEMORY))
     start = time.monotonic()
-    share = {"containers": 100, "decoding": 1, "rans": 40}  # they take about equal times so
+    share = {"containers": 200, "decoding": 2, "rans": 10}  # they take about equal times so
     turns = [target for target, times in share.items() for _ in range(times)]
     for number in count():
         if time.monotonic() - start > seconds:

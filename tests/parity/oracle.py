@@ -17,11 +17,12 @@ Network = TypeVar("Network", bound=nn.Module)
 def randomise(network: Network, seed: int = 0) -> Network:
     """Random values in every parameter, so that no zero or one that a constructor sets hides a mistake."""
     generator = torch.Generator().manual_seed(seed)
-    numbers = torch.randn(1_000_003, generator=generator)  # again and again: full-size networks have 10^9
+    count = 1_000_003  # of numbers, again and again: full-size networks have 10^9
+    numbers = torch.randn(count, generator=generator).repeat(2)
     for parameter in network.parameters():
-        rolled = numbers.roll(int(torch.randint(len(numbers), (1,), generator=generator)))
-        for piece in parameter.flatten().split(len(numbers)):
-            piece.copy_(rolled[: len(piece)])
+        first = count - int(torch.randint(count, (1,), generator=generator))
+        for piece in parameter.flatten().split(count):
+            piece.copy_(numbers[first : first + len(piece)])
         if parameter.ndim > 1:
             parameter.mul_(parameter[0].numel() ** -0.5)  # activations keep their size
         else:

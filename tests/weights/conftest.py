@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -12,11 +13,10 @@ from latentcodec.nn.stable_diffusion.tiny_autoencoder import TAEF2, TAESD, TinyA
 from tests.weights.made_checkpoints import random_network
 
 
-@pytest.fixture
-def pair(tmp_path: Path) -> Path:
-    """A folder with an encoder and a decoder, and what is neither."""
-    folder = tmp_path / "pair"
-    folder.mkdir()
+@pytest.fixture(scope="session")
+def made_pair(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with an encoder and a decoder, and what is neither; not to be changed."""
+    folder = tmp_path_factory.mktemp("pair")
     network = random_network(lambda: TinyAutoencoder(TAEF2))
     for half in ("encoder", "decoder"):
         torch.save(getattr(network, half).state_dict(), folder / f"mine_{half}.pth")
@@ -25,7 +25,20 @@ def pair(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def single(tmp_path: Path) -> Path:
-    path = tmp_path / "tiny.safetensors"
+def pair(made_pair: Path, tmp_path: Path) -> Path:
+    """A copy of it."""
+    return shutil.copytree(made_pair, tmp_path / "pair")
+
+
+@pytest.fixture(scope="session")
+def made_single(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An autoencoder in one file; not to be changed."""
+    path = tmp_path_factory.mktemp("single") / "tiny.safetensors"
     save_file(random_network(lambda: TinyAutoencoder(TAESD)).state_dict(), path)
     return path
+
+
+@pytest.fixture
+def single(made_single: Path, tmp_path: Path) -> Path:
+    """A copy of it."""
+    return shutil.copy(made_single, tmp_path / "tiny.safetensors")

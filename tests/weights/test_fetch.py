@@ -265,6 +265,7 @@ def test_several_files(hub: Hub, content: bytes, monkeypatch: pytest.MonkeyPatch
     assert load_autoencoder("tiny").identity.kind == "taesd"
 
 
+@pytest.mark.slow
 def test_the_environment_is_honoured(hub: Hub, content: bytes, tmp_path: Path) -> None:
     """A whole process: HF_ENDPOINT and HF_HOME; a known model of the registry, and its licence first."""
     known = KNOWN["sd2-v"]  # neither its commit nor its hash is known

@@ -148,6 +148,7 @@ def test_a_name_that_is_taken_is_told_before_anything_is_read(toy_model: Path) -
         add("/no/such/path", "sd")
 
 
+@pytest.mark.slow
 def test_numbers_of_every_network_are_looked_at(toy_model: Path, home: Path) -> None:
     for part, name in (("unet", "conv_in.bias"), ("text_encoder", "text_model.final_layer_norm.bias")):
         path = next((toy_model / part).glob("*.safetensors"))

@@ -266,6 +266,7 @@ def test_a_full_disk(pair: Path, home: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert everything(home) == before
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not shutil.which("unshare"), reason="needs Linux with unshare")
 def test_a_disk_that_is_really_full(pair: Path, tmp_path: Path) -> None:
     """A file system of 4 MB in memory, its free space not told, so that the copy itself fails."""

@@ -63,6 +63,7 @@ def test_wrong_arguments(folder: Path, tmp_path: Path, options: list[str], messa
     assert not (tmp_path / "out" / ROWS).exists()
 
 
+@pytest.mark.slow
 def test_the_report_as_markdown(folder: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     options = ["--codecs", "jpeg,webp", "--metrics", "psnr", "--qualities", "5,50,90"]

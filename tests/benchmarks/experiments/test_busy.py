@@ -13,6 +13,7 @@ from latentcodec.errors import LatentCodecError
 from tests.benchmarks.conftest import make_picture
 
 
+@pytest.mark.slow
 def test_decodes_are_timed_alone_and_beside_another(tmp_path: Path, codec: Codec) -> None:
     file = tmp_path / "a.lci"
     file.write_bytes(codec.encode(Image.fromarray(make_picture(64, 64))))
@@ -22,6 +23,7 @@ def test_decodes_are_timed_alone_and_beside_another(tmp_path: Path, codec: Codec
         assert all(0 < seconds < 60 for seconds in times.first + times.warm)
 
 
+@pytest.mark.slow
 def test_a_process_that_ends_early_is_an_error(tmp_path: Path) -> None:
     file = tmp_path / "a.lci"
     file.write_bytes(b"not a file of ours")

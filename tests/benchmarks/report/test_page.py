@@ -31,6 +31,7 @@ def page_of(out: Path) -> tuple[str, dict[str, Any]]:
     return page, json.loads(found[1])
 
 
+@pytest.mark.slow
 def test_a_page_with_pictures(tmp_path: Path) -> None:
     make_results(tmp_path, [HOSTILE, "b.png"])
     page, data = page_of(tmp_path)

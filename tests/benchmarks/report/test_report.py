@@ -68,6 +68,7 @@ def test_summary_plot_and_table(tmp_path: Path) -> None:
     assert {(214, 39, 40), (127, 127, 127)} <= {colour for _, colour in colours}  # both curves are drawn
 
 
+@pytest.mark.slow
 def test_kodak_is_set_beside_published_curves(tmp_path: Path) -> None:
     rows = rows_of([f"kodim{number:02}.png" for number in range(1, 25)], pixels=768 * 512)
     summary, text = make(tmp_path, rows)

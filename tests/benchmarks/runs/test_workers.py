@@ -48,6 +48,7 @@ def test_processes_make_the_rows_that_one_makes(folder: Path, tmp_path: Path) ->
     assert all((row.peak_memory or 0) >= 0 and (row.encode_cpu_seconds or 0) > 0 for row in several)
 
 
+@pytest.mark.slow
 def test_a_process_that_dies_is_a_failed_row(folder: Path, tmp_path: Path) -> None:
     rows = go(folder, tmp_path, Deadly())
     assert [(row.setting, row.error) for row in rows if row.error] == [

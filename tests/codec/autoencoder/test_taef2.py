@@ -23,6 +23,7 @@ def taef2() -> Codec:
     return Codec(SHARED, "cpu")
 
 
+@pytest.mark.slow
 def test_taef2_end_to_end(taef2: Codec) -> None:
     pixels = photograph("astronaut", width=160, height=128)
     latent = taef2._latent
@@ -38,6 +39,7 @@ def test_taef2_end_to_end(taef2: Codec) -> None:
     assert quality > 24
 
 
+@pytest.mark.slow  # test_encoder.py has them of a smaller autoencoder
 def test_taef2_meets_targets(taef2: Codec) -> None:
     pixels = photograph("astronaut", width=128, height=128)
     assert 990 <= len(taef2.encode(pixels, target_size=1000)) <= 1000
@@ -58,6 +60,7 @@ def test_taef2_beats_the_palette_by_a_quarter(taef2: Codec) -> None:
     assert len(taef2.encode(pixels, min_psnr=reached)) < 0.75 * len(palette)
 
 
+@pytest.mark.slow  # test_refine.py has it of a smaller autoencoder
 def test_refinement_pays(taef2: Codec) -> None:
     pixels = photograph("coffee", width=64, height=64)
     size = len(taef2.encode(pixels, quality=50))

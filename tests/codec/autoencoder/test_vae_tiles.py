@@ -166,7 +166,9 @@ def test_a_full_size_kl_in_pieces_of_full_size(monkeypatch: pytest.MonkeyPatch) 
 
 
 @real
-@pytest.mark.parametrize("core", [16, pytest.param(CORE, marks=pytest.mark.release)])
+@pytest.mark.parametrize(
+    "core", [pytest.param(16, marks=pytest.mark.slow), pytest.param(CORE, marks=pytest.mark.release)]
+)
 def test_taef2_shows_no_seams_in_a_photograph(core: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(vae_tiles, "CORE", core)
     monkeypatch.setattr(vae_tiles, "WHOLE", 0)

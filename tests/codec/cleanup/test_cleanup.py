@@ -245,6 +245,7 @@ def test_a_random_network_is_refused(codec: LatentCodec, random: CleanupUNet) ->
     assert (decoded(codec, file, random) == decoded(codec, file)).all()
 
 
+@pytest.mark.slow
 def test_a_trained_network_is_accepted_and_helps(codec: LatentCodec, trained: CleanupUNet) -> None:
     for seed in (5, 6, 7):
         picture = synthetic(seed)

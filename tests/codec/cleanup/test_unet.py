@@ -33,6 +33,7 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> list[object]:
     return names
 
 
+@pytest.mark.slow
 def test_only_what_may_be_it_is_loaded(toy_model: Path, tmp_path: Path, opened: list[object]) -> None:
     """Of three stored UNets the one that has the fingerprint; the store noted them when they were added."""
     from latentcodec.codec.api import Codec
@@ -50,6 +51,7 @@ def test_only_what_may_be_it_is_loaded(toy_model: Path, tmp_path: Path, opened: 
     assert opened == ["b"]
 
 
+@pytest.mark.slow
 def test_a_store_of_before_is_completed(toy_model: Path, tmp_path: Path, opened: list[object]) -> None:
     """Its model.json has no UNet's fingerprint: it is loaded once, and then it is known."""
     from latentcodec.codec.api import Codec

@@ -32,6 +32,7 @@ def test_pictures_are_cut_at_their_centre(tmp_path: Path) -> None:
     assert np.array_equal((x[0].permute(1, 2, 0) * 255).round().numpy(), expected)
 
 
+@pytest.mark.slow
 def test_a_curve(tiny_model: NativeModel, tmp_path: Path) -> None:
     paths = [saved(tmp_path, "coffee", 192, 192), saved(tmp_path, "astronaut", 224, 192)]
     seen: list[tuple[int, int]] = []

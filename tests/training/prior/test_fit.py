@@ -42,6 +42,7 @@ def data(codec: LatentCodec) -> Examples:
     return toy_examples(codec)
 
 
+@pytest.mark.slow
 def test_a_batch_is_a_function_of_its_step(data: Examples) -> None:
     batch, again, other = data.batch(1, 7, BATCH), data.batch(1, 7, BATCH), data.batch(2, 7, BATCH)
     assert batch.values.shape == (BATCH, 4, PLACES)
@@ -67,19 +68,24 @@ def test_the_untrained_prior_is_the_adaptive_coder(codec: LatentCodec, data: Exa
     assert np.allclose(own.dequantise(coded.values), other.dequantise(expected.values), atol=1e-9)
 
 
-def test_training_is_repeatable_and_pays(codec: LatentCodec, data: Examples) -> None:
+def test_training_is_repeatable(data: Examples) -> None:
     # The shipped tables, once something was decoded with them, cannot be copied.
     coder = AdaptiveCoder(choose_steps(0, np.ones(4), np.zeros(4)))
     coded = coder.encode(np.zeros((4, 8, 8)))
     coder.decode(coded.stream, coded.digest, 8, 8)
-    rates: list[float] = []
-    fit_prior(data, seed=3, steps=80, progress=lambda row: rates.append(row["bits"]))
-    assert rates[-1] < 0.97 * rates[0]
     a, b = (fit_prior(data, seed=3, steps=2)[0].state_dict() for _ in range(2))
     assert same_parameters(a, b)
     assert not same_parameters(a, fit_prior(data, seed=4, steps=2)[0].state_dict())
 
 
+@pytest.mark.slow
+def test_training_pays(data: Examples) -> None:
+    rates: list[float] = []
+    fit_prior(data, seed=3, steps=80, progress=lambda row: rates.append(row["bits"]))
+    assert rates[-1] < 0.97 * rates[0]
+
+
+@pytest.mark.slow
 def test_streams_are_as_long_as_training_reckons(
     codec: LatentCodec, data: Examples, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -97,6 +103,7 @@ def test_streams_are_as_long_as_training_reckons(
     assert 8 * len(coded.stream) == pytest.approx(bits, rel=0.03)
 
 
+@pytest.mark.slow
 def test_it_is_compared_with_the_adaptive_coder(data: Examples) -> None:
     own, adaptive = compare(start_model(data, 1), data)
     assert own == pytest.approx(adaptive, rel=1e-6)  # its networks add zeros

@@ -323,7 +323,9 @@ print(peak() - before, loaded.identity.fingerprint)
 
 SMALLER = replace(SD_VAE, channels=(64, 128, 256, 256))  # 84 MB
 SIZES = [
-    pytest.param(SMALLER, 16 << 20, id="84 MB"),  # what PyTorch itself grows by in a first call
+    pytest.param(
+        SMALLER, 16 << 20, id="84 MB", marks=pytest.mark.slow
+    ),  # what PyTorch itself grows by in a first call
     pytest.param(
         SD_VAE,
         0,
