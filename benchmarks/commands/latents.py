@@ -46,7 +46,7 @@ def latents_command(
         *open_models(model, prior, device),
         side=side,
         effort=effort,
-        kept=rows,
+        rows_path=rows,
         report=lambda name: click.echo(f"{name} done", err=True),
     )
     console = stdout()

@@ -40,11 +40,11 @@ def side_by_side(panels: Sequence[Panel]) -> Image.Image:
     height, width = panels[0].picture.shape[:2]
     box = busiest(panels[0].picture)
     shrink = min(1.0, LARGEST / max(height, width))
-    shown = (max(1, round(width * shrink)), max(1, round(height * shrink)))
+    small = (max(1, round(width * shrink)), max(1, round(height * shrink)))
     detail = (ZOOM * (box[2] - box[0]), ZOOM * (box[3] - box[1]))
-    column = max(shown[0], detail[0], 240)
+    column = max(small[0], detail[0], 240)
     head = MARGIN + 2 * LINE + 4
-    size = (MARGIN + len(panels) * (column + MARGIN), head + shown[1] + MARGIN + detail[1] + MARGIN)
+    size = (MARGIN + len(panels) * (column + MARGIN), head + small[1] + MARGIN + detail[1] + MARGIN)
     canvas = Image.new("RGB", size, BACKGROUND)
     draw = ImageDraw.Draw(canvas)
     for index, panel in enumerate(panels):
@@ -52,13 +52,13 @@ def side_by_side(panels: Sequence[Panel]) -> Image.Image:
         draw.text((left, MARGIN), panel.title, fill=INK, font=ImageFont.load_default(18))
         draw.text((left, MARGIN + LINE), panel.caption, fill=FAINT, font=ImageFont.load_default(15))
         image = Image.fromarray(panel.picture)
-        whole = image if shrink == 1 else image.resize(shown, Image.Resampling.LANCZOS)
-        at = (left + (column - shown[0]) // 2, head)
+        whole = image if shrink == 1 else image.resize(small, Image.Resampling.LANCZOS)
+        at = (left + (column - small[0]) // 2, head)
         canvas.paste(whole, at)
         if box != (0, 0, width, height):
             _frame(draw, [at[axis % 2] + round(edge * shrink) for axis, edge in enumerate(box)])
         zoomed = image.crop(box).resize(detail, Image.Resampling.NEAREST)
-        canvas.paste(zoomed, (left + (column - detail[0]) // 2, head + shown[1] + MARGIN))
+        canvas.paste(zoomed, (left + (column - detail[0]) // 2, head + small[1] + MARGIN))
     return canvas
 
 

@@ -35,8 +35,8 @@ class Kind:
     title: str
     pictures: Mapping[str, Pixels]
     """By name, each uint8 (H, W, 3) of at least LEAST pixels a side."""
-    shown: tuple[str, ...]
-    """The names of those that are shown, enlarged."""
+    enlarged: tuple[str, ...]
+    """The names of those that are shown, a detail of each enlarged."""
     contrast: int = 1
     """The factor by which differences from the middle gray of a detail are shown."""
 
@@ -78,9 +78,13 @@ def kinds(photographs: Mapping[str, Pixels]) -> dict[str, Kind]:
 
 
 def _kind(
-    title: str, drawn: Mapping[str, Pixels], photographs: Mapping[str, Pixels], *shown: str, contrast: int = 1
+    title: str,
+    drawn: Mapping[str, Pixels],
+    photographs: Mapping[str, Pixels],
+    *enlarged: str,
+    contrast: int = 1,
 ) -> Kind:
-    return Kind(title, {**drawn, **photographs}, shown, contrast)
+    return Kind(title, {**drawn, **photographs}, enlarged, contrast)
 
 
 def _drawn(*makers: Callable[[int], Pixels]) -> dict[str, Pixels]:

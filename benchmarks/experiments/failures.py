@@ -28,7 +28,7 @@ from benchmarks.metrics.standard import psnr
 from benchmarks.peers import Peer
 from benchmarks.pictures.arrays import Floats, Pixels
 from benchmarks.pictures.datasets import DataSet
-from benchmarks.pictures.regions import DETAIL, Box, busiest
+from benchmarks.pictures.regions import DETAIL, busiest
 from benchmarks.report.curves import OURS
 from benchmarks.report.equal_quality import percent, turns_lossless
 from benchmarks.report.plot import LABELS
@@ -36,6 +36,7 @@ from benchmarks.report.summary import measured, summarise
 from benchmarks.runs.rows import ROWS, Row, read_rows, write_rows
 from benchmarks.runs.run import run
 from latentcodec.atomic import write_atomically
+from latentcodec.container.header import Box
 from latentcodec.errors import InvalidArgument
 
 __all__ = ["CODECS", "METRICS", "PHOTOGRAPHS", "QUALITIES", "failures", "publish"]
@@ -67,7 +68,7 @@ def failures(
     """
     console = console or Console(stderr=True)
     data = _write_pictures(kinds, out / "set")
-    # Ours is measured again every time: its encoder may have changed, of which no version tells.
+    # Ours is measured again every time: its encoder may have changed, which no version shows.
     (out / "run").mkdir(parents=True, exist_ok=True)
     write_rows(out / "run" / ROWS, [row for row in read_rows(out / "run" / ROWS) if row.codec != OURS])
     rows = run(data, peers, metrics, out / "run", settings=QUALITIES, jobs=jobs, console=console)
@@ -104,8 +105,8 @@ def strip(kind: Kind, peers: Sequence[Peer], rows: Sequence[Row] = ()) -> Image.
     says where to look.
     """
     ours = next(peer for peer in peers if peer.name == OURS)
-    shown = []
-    for name in kind.shown:
+    panel_rows = []
+    for name in kind.enlarged:
         picture = kind.pictures[name]
         box = busiest(picture) if kind.contrast == 1 else _middle(picture)
         centre = picture[box[1] : box[3], box[0] : box[2]].mean((0, 1))
@@ -126,8 +127,8 @@ def strip(kind: Kind, peers: Sequence[Peer], rows: Sequence[Row] = ()) -> Image.
             caption = f"{len(data):,} bytes, {loss}"
             title = f"{LABELS.get(peer.name, peer.name)}, quality {setting:.3g}"
             panels.append(Panel(title, caption, _detail(decoded, box, centre, kind.contrast)))
-        shown.append(panels)
-    return contact_sheet(shown)
+        panel_rows.append(panels)
+    return contact_sheet(panel_rows)
 
 
 def _between(sizes: Mapping[float, int], limit: int) -> tuple[float, float]:
@@ -139,7 +140,7 @@ def _between(sizes: Mapping[float, int], limit: int) -> tuple[float, float]:
 
 def _middle(picture: Pixels) -> Box:
     left, top = ((side - DETAIL) // 2 for side in picture.shape[1::-1])
-    return left, top, left + DETAIL, top + DETAIL
+    return Box(left, top, left + DETAIL, top + DETAIL)
 
 
 def _detail(picture: Pixels, box: Box, centre: Floats, contrast: int) -> Pixels:

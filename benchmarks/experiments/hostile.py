@@ -63,7 +63,7 @@ def files(side: int) -> Iterator[tuple[str, bytes]]:
     native = NativeCodec(shipped_weights(NATIVE_MODEL), torch.device("cpu"))
     yield "no symbol but the likeliest", likeliest(native, side, side, 1024)
     yield f"the same, tiles of {MIN_TILE_SIDE}", likeliest(native, side, side, MIN_TILE_SIDE)
-    yield "the same, as thin as it may be", likeliest(native, side * side // 11, 11, 4096)
+    yield "the same, as thin as it may be", likeliest(native, side * side // 11, 11, 2048)
     flat = np.zeros((MIN_TILE_SIDE, MIN_TILE_SIDE, 3), np.uint8)
     yield "lossless, one colour", lossless(flat, side, side)
     yield "lossless, one pixel high", lossless(flat[:1], side * side, 1)

@@ -97,22 +97,22 @@ def measure(
     points = []
     for quality in QUALITIES:
         level = level_of_quality(quality)
-        made = encoder.attempt(level, measure=True)
+        attempt = encoder.attempt(level, measure=True)
         steps = choose_steps(level, shows, means)
         plain = AdaptiveCoder(steps).encode(latents, rate_weight=0)
         point = Point(
             quality,
-            8 * made.size / (picture.width * picture.height),
-            made.psnr or 0.0,
+            8 * attempt.size / (picture.width * picture.height),
+            attempt.psnr or 0.0,
             len(plain.stream),
             static_bytes(plain.values),
         )
         if prior is not None:
             steps = replace(steps, offsets=(0,) * latent.latents)
             stream = PriorCoder(prior, steps, level).encode(latents, rate_weight=0).stream
-            made = LatentEncoder(latent, picture, effort=effort, prior=prior).attempt(level, measure=True)
-            bpp = 8 * made.size / (picture.width * picture.height)
-            point = replace(point, prior=len(stream), prior_bpp=bpp, prior_psnr=made.psnr or 0.0)
+            attempt = LatentEncoder(latent, picture, effort=effort, prior=prior).attempt(level, measure=True)
+            bpp = 8 * attempt.size / (picture.width * picture.height)
+            point = replace(point, prior=len(stream), prior_bpp=bpp, prior_psnr=attempt.psnr or 0.0)
         points.append(point)
     palette = LatentEncoder(latent, picture, quantiser=PALETTE).attempt(0, measure=True)
     reached = palette.psnr or 0.0
@@ -207,21 +207,21 @@ def measure_all(
     *,
     side: int,
     effort: int,
-    kept: Path | None,
+    rows_path: Path | None,
     report: Callable[[str], None],
 ) -> list[Row]:
-    """The rows of the middles of these files, after those that the file `kept` holds already.
+    """The rows of the middles of these files, after those that the file `rows_path` holds already.
 
-    kept: gains each row as it is measured, so that a stopped command goes on. report: called with the name
-    of each picture that was measured.
+    rows_path: gains each row as it is measured, so that a stopped command goes on. report: called with the
+    name of each picture that was measured.
     """
-    rows = _read(kept)
+    rows = _read(rows_path)
     for path in pictures:
         if path.name not in rows:
             rows[path.name] = measure(latent, path.name, crop(load(path), side), effort, prior)
-            if kept is not None:
+            if rows_path is not None:
                 lines = "".join(f"{json.dumps(asdict(row))}\n" for row in rows.values())
-                write_atomically(kept, lines.encode())
+                write_atomically(rows_path, lines.encode())
             report(path.name)
     return list(rows.values())
 

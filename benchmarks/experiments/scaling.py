@@ -121,15 +121,17 @@ def _process(direction: str, file: Path, megapixels: float, quality: float, thre
     arguments = [direction, str(file), str(megapixels), str(quality), str(threads)]
     command = [sys.executable, "-m", "benchmarks.experiments.scaling", *arguments]
     try:
-        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=SECONDS, check=False)
+        process = subprocess.run(
+            command, cwd=ROOT, capture_output=True, text=True, timeout=SECONDS, check=False
+        )
     except subprocess.TimeoutExpired as error:
         raise LatentCodecError(
             f"{direction} of {megapixels:g} megapixels took more than {SECONDS} seconds"
         ) from error
-    if done.returncode:
-        why = done.stderr.strip().splitlines()[-1:] or [f"exit status {done.returncode}"]
+    if process.returncode:
+        why = process.stderr.strip().splitlines()[-1:] or [f"exit status {process.returncode}"]
         raise LatentCodecError(f"{direction} of {megapixels:g} megapixels failed: {why[0]}")
-    measured: dict[str, float] = json.loads(done.stdout)
+    measured: dict[str, float] = json.loads(process.stdout)
     return measured
 
 
@@ -171,5 +173,5 @@ def _peak() -> int:
 
 if __name__ == "__main__":
     way, path, *numbers = sys.argv[1:]
-    size, wanted, used = (float(number) for number in numbers)
-    sys.stdout.write(json.dumps(_child(way, Path(path), size, wanted, int(used))) + "\n")
+    size, quality, used = (float(number) for number in numbers)
+    sys.stdout.write(json.dumps(_child(way, Path(path), size, quality, int(used))) + "\n")

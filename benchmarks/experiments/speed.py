@@ -52,7 +52,7 @@ STAGES: tuple[tuple[str, Any, str], ...] = (
     ("tile, all of it: decode", NativeCodec, "decode_tile"),
 )
 RANS = {"rANS: symbols taken in", "rANS: decode"}
-"""Called by the entropy model, whose own time is told without them."""
+"""Called by the entropy model, whose own time is reported without them."""
 PEERS = ("jpeg", "webp", "avif")
 MATRIX = 1024  # side of the square product: large enough for the machine's full rate, a tenth of a second
 
@@ -70,9 +70,9 @@ class Speed:
     bytes: dict[str, int]
     """Of each codec's file."""
 
-    def share(self, direction: str, what: str) -> float | None:
+    def share(self, direction: str, stage: str) -> float | None:
         """How much of the matrix product's rate a stage reaches, 0 to about 1; None if it is no network."""
-        macs, seconds = self.macs[direction].get(what), self.seconds[direction][what]
+        macs, seconds = self.macs[direction].get(stage), self.seconds[direction][stage]
         return macs / seconds / self.matrix_rate if macs and seconds > 0 else None
 
 
@@ -172,7 +172,7 @@ def measure(picture: Pixels, quality: float, threads: int, rounds: int, peers: S
         }  # the first warms up
         return Speed(
             threads,
-            {way: {what: median for (of, what), median in medians.items() if of == way} for way in ours},
+            {way: {stage: median for (of, stage), median in medians.items() if of == way} for way in ours},
             {direction: count_macs(work) for direction, work in ours.items()},
             MATRIX**3 / medians["matrix", "product"],
             {"native": len(data), **{name: len(file) for name, (_, _, file) in files.items()}},
@@ -186,15 +186,15 @@ def speed_table(speed: Speed, pixels: int) -> Table:
     megapixels = pixels / 1e6
     rows = []
     for direction, seconds in speed.seconds.items():
-        order = sorted(seconds, key=lambda what: (what in PEERS, what == TOTAL))
-        for what in order:
-            share, macs = speed.share(direction, what), speed.macs[direction].get(what)
+        order = sorted(seconds, key=lambda stage: (stage in PEERS, stage == TOTAL))
+        for stage in order:
+            share, macs = speed.share(direction, stage), speed.macs[direction].get(stage)
             rows.append(
                 [
-                    f"{direction}: {what}",
-                    f"{1000 * seconds[what]:.2f}",
-                    f"{seconds[what] / megapixels:.3f}",
-                    f"{seconds[TOTAL] / seconds[what]:.2f}" if what in PEERS else NONE,
+                    f"{direction}: {stage}",
+                    f"{1000 * seconds[stage]:.2f}",
+                    f"{seconds[stage] / megapixels:.3f}",
+                    f"{seconds[TOTAL] / seconds[stage]:.2f}" if stage in PEERS else NONE,
                     f"{macs / pixels / 1000:.1f}" if macs else NONE,
                     f"{share:.0%}" if share else NONE,
                 ]

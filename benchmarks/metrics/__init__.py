@@ -29,16 +29,16 @@ def find_metrics(names: Sequence[str]) -> tuple[dict[str, Metric], dict[str, str
 
     Raises InvalidArgument for an unknown name, and where none works.
     """
-    wanted = list(METRICS) if "all" in names else list(dict.fromkeys(names))
-    unknown = [name for name in wanted if name not in METRICS]
-    if unknown or not wanted:
+    requested = list(METRICS) if "all" in names else list(dict.fromkeys(names))
+    unknown = [name for name in requested if name not in METRICS]
+    if unknown or not requested:
         raise InvalidArgument(
             f"no metric is called {', '.join(unknown)!r}; there are {', '.join(METRICS)}, all"
         )
     ramp = np.repeat(np.arange(256, dtype=np.uint8)[None, :, None], 256, axis=0).repeat(3, axis=2)
     working: dict[str, Metric] = {}
     absent: dict[str, str] = {}
-    for name in wanted:
+    for name in requested:
         try:
             METRICS[name](ramp, 255 - ramp)
         except MissingDependency as error:

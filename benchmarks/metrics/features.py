@@ -70,15 +70,15 @@ def _distance(stages: list[torch.Tensor]) -> float:
 def features(pictures: Pixels, weights: Weights | None = None) -> list[torch.Tensor]:
     """The outputs of the blocks STAGES, (N, C, H / scale, W / scale), for uint8 (N, H, W, 3)."""
     weights = _weights() if weights is None else weights
-    kept = []
+    outputs = []
     with torch.inference_mode():
         x = (torch.tensor(pictures).permute(0, 3, 1, 2).float() - 127) / 128
         x = _unit(x, weights, "_conv_stem", "_bn0", stride=2).clamp(0, 6)
         for index, (_, stride) in enumerate(BLOCKS[: STAGES[-1] + 1]):
             x = _block(x, weights, f"_blocks.{index}.", stride)
             if index in STAGES:
-                kept.append(x)
-    return kept
+                outputs.append(x)
+    return outputs
 
 
 def _block(x: torch.Tensor, weights: Weights, prefix: str, stride: int) -> torch.Tensor:

@@ -62,13 +62,13 @@ def butteraugli(reference: Pixels, distorted: Pixels) -> float:
         files = [str(Path(folder) / name) for name in ("reference.png", "distorted.png")]
         for file, pixels in zip(files, (reference, distorted), strict=True):
             Image.fromarray(pixels).save(file, compress_level=1)
-        done = subprocess.run(
+        process = subprocess.run(
             [program, *files], capture_output=True, text=True, timeout=BUTTERAUGLI_SECONDS, check=False
         )
-    printed = re.search(r"^3-norm: ([0-9.eE+-]+)$", done.stdout, re.MULTILINE)
-    if done.returncode or not printed:
+    printed = re.search(r"^3-norm: ([0-9.eE+-]+)$", process.stdout, re.MULTILINE)
+    if process.returncode or not printed:
         raise InvalidArgument(
-            f"{program} ended with {done.returncode}: {(done.stderr or done.stdout)[-200:]}"
+            f"{program} ended with {process.returncode}: {(process.stderr or process.stdout)[-200:]}"
         )
     return float(printed[1])
 

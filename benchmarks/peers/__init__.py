@@ -48,7 +48,7 @@ class Peer(Protocol):
     version: str
     """Everything that its files depend on: rows of another version are measured again."""
     settings: tuple[float, ...]
-    """The sweep that a run makes unless told otherwise, ascending."""
+    """The sweep that a run makes unless others are asked for, ascending."""
     suffix: str
     """Of its files."""
 
@@ -95,16 +95,16 @@ def find_peers(names: Sequence[str], device: str = "auto") -> tuple[list[Peer], 
     """
     peers: list[Peer] = []
     absent: dict[str, str] = {}
-    wanted = dict.fromkeys(names)
-    if ALL_VAES in wanted:
+    requested = dict.fromkeys(names)
+    if ALL_VAES in requested:
         from latentcodec.weights.store import models_folder, stored_names
 
-        del wanted[ALL_VAES]
+        del requested[ALL_VAES]
         installed = stored_names()
-        wanted |= dict.fromkeys(f"{VAE}{name}" for name in installed)
+        requested |= dict.fromkeys(f"{VAE}{name}" for name in installed)
         if not installed:
             absent[ALL_VAES] = f"no model is in {models_folder()}; see latentcodec models --help"
-    for name in wanted:
+    for name in requested:
         try:
             peers.append(make_peer(name, device))
         except (LatentCodecError, OSError) as error:

@@ -23,7 +23,7 @@ class _Pillow:
     """A codec of Pillow's: quality 0-100 and fixed options."""
 
     step: ClassVar[float] = 1
-    """Of the qualities that its library tells apart."""
+    """Between the qualities that its library distinguishes."""
     format: ClassVar[str]
     feature: ClassVar[str]
     options: ClassVar[Mapping[str, Any]]
@@ -41,8 +41,8 @@ class _Pillow:
 
     def encode(self, picture: Pixels, setting: float) -> bytes:
         if setting % self.step:
-            taken = "whole numbers" if self.step == 1 else f"multiples of {self.step:g}"
-            raise InvalidArgument(f"quality {setting:g}: {self.format} takes {taken}")
+            accepted = "whole numbers" if self.step == 1 else f"multiples of {self.step:g}"
+            raise InvalidArgument(f"quality {setting:g}: {self.format} takes {accepted}")
         return self._save(picture, quality=int(setting) if setting == int(setting) else setting)
 
     def decode(self, data: bytes) -> Pixels:

@@ -8,13 +8,12 @@ from __future__ import annotations
 import numpy as np
 
 from benchmarks.pictures.arrays import Floats, Pixels
+from latentcodec.container.header import Box
 
-__all__ = ["DETAIL", "Box", "activity", "busiest", "richest"]
+__all__ = ["DETAIL", "activity", "busiest", "richest"]
 
 DETAIL = 96
 """Pixels a side of a detail that is shown."""
-Box = tuple[int, int, int, int]
-"""(left, top, right, bottom) in pixels."""
 
 
 def busiest(picture: Pixels, side: int = DETAIL) -> Box:
@@ -39,4 +38,4 @@ def richest(values: Floats, side: int) -> Box:
     total[1:, 1:] = values.cumsum(0).cumsum(1)
     sums = total[high:, wide:] - total[:-high, wide:] - total[high:, :-wide] + total[:-high, :-wide]
     top, left = np.unravel_index(int(sums.argmax()), sums.shape)
-    return int(left), int(top), int(left) + wide, int(top) + high
+    return Box(int(left), int(top), int(left) + wide, int(top) + high)

@@ -91,12 +91,12 @@ class Curve:
 
     def between(self, low: float, high: float) -> Curve:
         """The points whose setting lies in [low, high]."""
-        kept = [index for index, setting in enumerate(self.settings) if low <= setting <= high]
+        inside = [index for index, setting in enumerate(self.settings) if low <= setting <= high]
         return replace(
             self,
-            settings=tuple(self.settings[index] for index in kept),
-            bpp=tuple(self.bpp[index] for index in kept),
-            quality=tuple(self.quality[index] for index in kept),
+            settings=tuple(self.settings[index] for index in inside),
+            bpp=tuple(self.bpp[index] for index in inside),
+            quality=tuple(self.quality[index] for index in inside),
         )
 
 
@@ -112,9 +112,9 @@ class Sweep:
 
     def between(self, low: float, high: float) -> Sweep:
         """The points whose setting lies in [low, high]."""
-        kept = [index for index, setting in enumerate(self.settings) if low <= setting <= high]
-        settings = tuple(self.settings[index] for index in kept)
-        return replace(self, settings=settings, bpp=self.bpp[:, kept], values=self.values[:, kept])
+        inside = [index for index, setting in enumerate(self.settings) if low <= setting <= high]
+        settings = tuple(self.settings[index] for index in inside)
+        return replace(self, settings=settings, bpp=self.bpp[:, inside], values=self.values[:, inside])
 
     def mean(self, axis: Axis) -> Curve:
         """The means over all pictures; a decibel is one of the mean, not a mean of decibels."""
@@ -128,13 +128,13 @@ class Sweep:
 
     def _curve(self, bpp: Floats, quality: Floats, pictures: int) -> Curve:
         points = zip(self.settings, bpp.tolist(), quality.tolist(), strict=True)
-        kept = [point for point in points if math.isfinite(point[2])]
-        settings, rates, qualities = zip(*kept, strict=True) if kept else ((), (), ())
+        finite = [point for point in points if math.isfinite(point[2])]
+        settings, rates, qualities = zip(*finite, strict=True) if finite else ((), (), ())
         return Curve(self.codec, pictures, settings, rates, qualities)
 
 
 def lost_nothing(row: Row) -> bool:
-    """Whether the same picture came back, as far as its metrics tell."""
+    """Whether the same picture came back, as far as its metrics show."""
     best = {"psnr": math.inf, "ssimulacra2": 100.0, "ms_ssim": 1.0}
     return any(row.metrics.get(name, -math.inf) >= value for name, value in best.items())
 
@@ -187,8 +187,12 @@ def _pictures(rows: Sequence[Row], metric: str) -> tuple[list[str], list[str]]:
         reasons = {row.undefined[metric] for row in own if metric in row.undefined}
         if len({(row.codec, row.setting) for row in own}) < len(places):
             notes.append(f"{metric}: {name} is left out, since the run has not finished with it")
-        elif kept := sorted({row.codec for row in own if row.codec.startswith(OURS) and lost_nothing(row)}):
-            notes.append(f"{metric}: {name} is left out, since {' and '.join(kept)} keeps it without loss")
+        elif lossless := sorted(
+            {row.codec for row in own if row.codec.startswith(OURS) and lost_nothing(row)}
+        ):
+            notes.append(
+                f"{metric}: {name} is left out, since {' and '.join(lossless)} keeps it without loss"
+            )
         elif any(metric in row.metrics for row in own):
             names.append(name)
         elif reasons:

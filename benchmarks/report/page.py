@@ -19,7 +19,7 @@ from typing import Any
 from benchmarks.report.curves import AXES
 from benchmarks.report.plot import LABELS, colours_of
 from benchmarks.report.summary import Measured
-from benchmarks.report.viewer import Shown, show
+from benchmarks.report.viewer import Gallery, show
 from benchmarks.runs.rows import RUN, Row
 from latentcodec.atomic import write_atomically
 
@@ -32,12 +32,12 @@ SCRIPTS = ("elements.js", "chart.js", "tables.js", "viewer.js", "main.js")
 
 def write_page(out: Path, rows: Sequence[Row], data: Measured, summary: Mapping[str, Any]) -> Path:
     """Writes out/report.html and returns its path."""
-    shown = show(out, rows, _order(rows, summary))
+    gallery = show(out, rows, _order(rows, summary))
     page = (TEMPLATE / "index.html").read_text(encoding="utf-8")
     parts = {
         "/*STYLE*/": (TEMPLATE / "style.css").read_text(encoding="utf-8"),
         "/*SCRIPT*/": "\n".join((TEMPLATE / name).read_text(encoding="utf-8") for name in SCRIPTS),
-        "/*DATA*/": _json(_page_data(out, rows, data, summary, shown)),
+        "/*DATA*/": _json(_page_data(out, rows, data, summary, gallery)),
     }
     for mark, part in parts.items():
         head, tail = page.split(mark)
@@ -47,7 +47,7 @@ def write_page(out: Path, rows: Sequence[Row], data: Measured, summary: Mapping[
 
 
 def _page_data(
-    out: Path, rows: Sequence[Row], data: Measured, summary: Mapping[str, Any], shown: Shown
+    out: Path, rows: Sequence[Row], data: Measured, summary: Mapping[str, Any], gallery: Gallery
 ) -> dict[str, Any]:
     published = list(dict.fromkeys(name for curves in data.published.values() for name in curves))
     names = [*summary["codecs"], *published]
@@ -64,7 +64,7 @@ def _page_data(
         },
         "sizes": sizes,
         "run": _run(out),
-        "viewer": {"pictures": shown.pictures, "notes": shown.notes},
+        "viewer": {"pictures": gallery.pictures, "notes": gallery.notes},
     }
 
 

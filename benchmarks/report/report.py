@@ -49,14 +49,14 @@ def report(out: Path, console: Console, *, as_markdown: bool = False) -> dict[st
 def _plots(out: Path, data: Measured, summary: dict[str, Any]) -> list[str]:
     """Draws what there is to draw; the names of the files."""
     written = []
-    drawn = {metric: curves for metric, curves in data.curves.items() if curves}
-    if drawn:
-        count = max(curve.pictures for curves in drawn.values() for curve in curves.values())
+    curves_by_metric = {metric: curves for metric, curves in data.curves.items() if curves}
+    if curves_by_metric:
+        count = max(curve.pictures for curves in curves_by_metric.values() for curve in curves.values())
         title = f"{'Kodak, mean' if summary['kodak'] else 'Mean'} of {count} picture{'s' * (count > 1)}"
-        draw(drawn, data.published, out / "rd.png", title=title)
+        draw(curves_by_metric, data.published, out / "rd.png", title=title)
         written.append("rd.png")
-        for metric in drawn:
-            draw_metric(metric, drawn, data.published, out / f"rd_{metric}", title=title)
+        for metric in curves_by_metric:
+            draw_metric(metric, curves_by_metric, data.published, out / f"rd_{metric}", title=title)
             written.append(f"rd_{metric}.png")
     if any(entry["speed"] for entry in summary["codecs"].values()):
         draw_speed(summary["codecs"], out / "speed")

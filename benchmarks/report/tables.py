@@ -132,8 +132,8 @@ def _problems(summary: Mapping[str, Any]) -> list[str]:
     for codec, entry in summary["codecs"].items():
         for failure in entry["failures"]:
             settings = ", ".join(f"{setting:g}" for setting in failure["settings"])
-            where = "" if failure["error"].startswith("load: ") else f"{codec} {settings}: "
-            failed.append(f"{where}{failure['picture']}: {failure['error']}")
+            place = "" if failure["error"].startswith("load: ") else f"{codec} {settings}: "
+            failed.append(f"{place}{failure['picture']}: {failure['error']}")
     return [*dict.fromkeys(failed), *summary["left_out"]]
 
 

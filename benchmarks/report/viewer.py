@@ -27,7 +27,7 @@ from benchmarks.pictures.arrays import Pixels, to_pixels
 from benchmarks.pictures.regions import busiest
 from benchmarks.runs.rows import PICTURES, STREAMS, Row
 
-__all__ = ["LEVELS", "Shown", "pick_sizes", "show"]
+__all__ = ["LEVELS", "Gallery", "pick_sizes", "show"]
 
 LEVELS = (0.1, 0.2, 0.4, 0.8)
 """Bits per pixel near which a picture's sizes are chosen."""
@@ -39,48 +39,48 @@ SAME_PSNR = 0.1  # dB between what was measured and what is shown
 
 
 @dataclass(eq=False)
-class Shown:
+class Gallery:
     """The pictures for the page, and what is not on it, in words."""
 
     pictures: list[dict[str, Any]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
 
-def show(out: Path, rows: Sequence[Row], order: Sequence[str], *, budget: int = BUDGET) -> Shown:
+def show(out: Path, rows: Sequence[Row], order: Sequence[str], *, budget: int = BUDGET) -> Gallery:
     """As many pictures as `budget` has room for, in this order; fewer sizes where one picture is large."""
-    shown = Shown()
+    gallery = Gallery()
     with_files = {row.picture for row in rows if row.stream}
     if not with_files:
-        shown.notes.append(
+        gallery.notes.append(
             "There is nothing to look at: these results hold no coded files. Measure again with "
             "`python -m benchmarks run`, which keeps them in OUT/streams."
         )
-        return shown
+        return gallery
     decoders = _Decoders()
     room = budget
     names = [name for name in order if name in with_files]
     left_out: list[str] = []
     for name in names:
         own = [row for row in rows if row.picture == name and row.stream and row.bytes and not row.error]
-        if len(shown.pictures) == MOST_PICTURES or room < budget / 50 or not own:
+        if len(gallery.pictures) == MOST_PICTURES or room < budget / 50 or not own:
             left_out.append(name)
             continue
         try:
-            picture = _picture(out, own, decoders, room, shown.notes)
+            picture = _picture(out, own, decoders, room, gallery.notes)
         except (OSError, ValueError) as error:
-            shown.notes.append(f"{name} cannot be shown: {_why(error)}")
+            gallery.notes.append(f"{name} cannot be shown: {_why(error)}")
             continue
         if picture is None:
             left_out.append(name)
         else:
             room -= _length(picture)
-            shown.pictures.append(picture)
+            gallery.pictures.append(picture)
     if left_out:
-        shown.notes.append(
-            f"{len(shown.pictures)} of {len(names)} pictures are shown, so that the page stays under "
+        gallery.notes.append(
+            f"{len(gallery.pictures)} of {len(names)} pictures are shown, so that the page stays under "
             f"{(budget + 1_000_000) // 1_000_000} MB. Not shown: {', '.join(sorted(left_out))}."
         )
-    return shown
+    return gallery
 
 
 def pick_sizes(sizes: Mapping[str, Sequence[int]], pixels: int) -> list[int]:
@@ -143,7 +143,7 @@ def _picture(
     for row in rows:
         files.setdefault(row.codec, {})[row.bytes or 0] = row
     sizes = pick_sizes({codec: sorted(by_size) for codec, by_size in files.items()}, width * height)
-    made: dict[str, dict[str, Any] | None] = {}
+    images: dict[str, dict[str, Any] | None] = {}
     while sizes:
         chosen = {codec: [_at_or_under(by_size, size) for size in sizes] for codec, by_size in files.items()}
         picture["sizes"] = sizes
@@ -151,10 +151,10 @@ def _picture(
         picture["images"] = {}
         for row in (row for own in chosen.values() for row in own):
             key = _key(row)
-            if key not in made:
-                made[key] = _image(out, row, original, decoders, notes)
-            if made[key]:
-                picture["images"][key] = made[key]
+            if key not in images:
+                images[key] = _image(out, row, original, decoders, notes)
+            if images[key]:
+                picture["images"][key] = images[key]
             if _length(picture) > room:
                 break
         else:

@@ -83,11 +83,11 @@ def run(
     out.mkdir(parents=True, exist_ok=True)
     with _alone(out):
         todo = _jobs(data, peers, settings)
-        done = _kept(read_rows(out / ROWS) if resume else [], todo, peers, metrics, out, console)
-        due = [job for job in todo if _key(job) not in done]
-        write_rows(out / ROWS, done.values())
+        by_key = _reusable(read_rows(out / ROWS) if resume else [], todo, peers, metrics, out, console)
+        due = [job for job in todo if _key(job) not in by_key]
+        write_rows(out / ROWS, by_key.values())
         _describe(out / RUN, data, peers, metrics, settings, jobs, command, skipped or {})
-        if done and due:
+        if by_key and due:
             console.print(f"{out / ROWS}: {len(todo) - len(due)} rows are there, {len(due)} to go")
         bench = Bench(peers, metrics, out, jobs)
         with (out / ROWS).open("a", encoding="utf-8") as file, _progress(console) as progress:
@@ -96,9 +96,9 @@ def run(
                 for row in rows:
                     file.write(row.to_json() + "\n")
                     file.flush()
-                    done[_key(row)] = row
+                    by_key[_key(row)] = row
                     progress.update(task, advance=1, description=f"{row.picture} {row.codec} {row.setting:g}")
-        ordered = [done[key] for key in sorted(done)]
+        ordered = [by_key[key] for key in sorted(by_key)]
         write_rows(out / ROWS, ordered)
         _prune(out, ordered)
         return ordered
@@ -119,10 +119,10 @@ def _digest(picture: Path) -> str:
     try:
         return digest(picture)
     except OSError:
-        return "unreadable"  # why is told where it is loaded, in every row
+        return "unreadable"  # why is reported where it is loaded, in every row
 
 
-def _kept(
+def _reusable(
     rows: Sequence[Row],
     jobs: Sequence[Job],
     peers: Sequence[Peer],
@@ -142,24 +142,24 @@ def _kept(
         (row.digest, row.codec, row.version, row.setting): row for row in rows if _answers(row, metrics, out)
     }
     versions = {peer.name: peer.version for peer in peers}
-    asked = {_key(job) for job in jobs}
-    kept = {
+    job_keys = {_key(job) for job in jobs}
+    reusable = {
         _key(row): row
         for row in rows
         if digests.get(row.picture) == row.digest
         and row.version == versions.get(row.codec, row.version)
-        and _key(row) not in asked
+        and _key(row) not in job_keys
     }
     for job in jobs:
         answer = answers.get((job.digest, job.codec, job.version, job.setting))
         if answer:
-            kept[_key(job)] = replace(answer, picture=job.path.name)  # the file may have another name now
-    old = sum(row.schema < SCHEMA and _key(row) in asked for row in rows)
+            reusable[_key(job)] = replace(answer, picture=job.path.name)  # the file may have another name now
+    old = sum(row.schema < SCHEMA and _key(row) in job_keys for row in rows)
     if old:
         console.print(
             f"{out / ROWS}: {old} rows are of an older schema, without streams and memory: measured again"
         )
-    return kept
+    return reusable
 
 
 def _answers(row: Row, metrics: Mapping[str, Metric], out: Path) -> bool:
@@ -226,11 +226,11 @@ def _describe(
 
 def _prune(out: Path, rows: Sequence[Row]) -> None:
     """Removes files that no row names: of replaced rows, of rows that a kill prevented, half-written ones."""
-    wanted = {row.stream for row in rows} | {f"{row.digest}.png" for row in rows}
+    named = {row.stream for row in rows} | {f"{row.digest}.png" for row in rows}
     for folder, own in OWN.items():
         if (out / folder).is_dir():
             for path in (out / folder).iterdir():
-                if path.name not in wanted and own.fullmatch(path.name):
+                if path.name not in named and own.fullmatch(path.name):
                     path.unlink()
 
 

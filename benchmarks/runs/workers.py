@@ -74,7 +74,7 @@ def _in_processes(bench: Bench, queue: deque[Job]) -> Iterator[Row]:
                     yield message
                 if queue:
                     worker.job = queue.popleft()
-                    with contextlib.suppress(OSError):  # it died just now, which the next recv tells
+                    with contextlib.suppress(OSError):  # it died just now, which the next recv reports
                         worker.connection.send(worker.job)
                 else:
                     workers.remove(worker)

@@ -69,12 +69,12 @@ def cleanup_options(command: Command) -> Command:
     return command
 
 
-def cleanup_settings(unet: str | None, **given: float | str | None) -> CleanupSettings | None:
+def cleanup_settings(unet: str | None, **options: float | str | None) -> CleanupSettings | None:
     """The settings of these options, named as its fields are; None without --cleanup-unet.
 
     Usage error for one without it. Raises InvalidArgument for a prompt that is too long.
     """
-    fields = {name: value for name, value in given.items() if value is not None}
+    fields = {name: value for name, value in options.items() if value is not None}
     if unet is None:
         for name in fields:
             raise click.UsageError(f"--cleanup-{name}: give --cleanup-unet too")

@@ -149,7 +149,7 @@ def compress(
 
     @cache
     def codec() -> Codec:
-        loaded = load_codec(model, device, verbose, limits, prior, cleanup, tell=not quiet)
+        loaded = load_codec(model, device, verbose, limits, prior, cleanup, announce=not quiet)
         load_native(loaded, verbose)
         return loaded
 
@@ -198,14 +198,14 @@ def _line(job: Job, data: bytes, limits: Limits, seconds: float | None) -> str:
     """The line about a compressed file; with `seconds` in full."""
     from latentcodec.codec.info import info
 
-    made = info(data, limits=limits)
-    parts = [f"{made.width}x{made.height}", f"{made.bytes} bytes", f"{made.bpp:.3f} bpp"]
+    stored = info(data, limits=limits)
+    parts = [f"{stored.width}x{stored.height}", f"{stored.bytes} bytes", f"{stored.bpp:.3f} bpp"]
     if seconds is not None:
-        if made.lossless:
+        if stored.lossless:
             parts.append("lossless")
-        elif made.has_quality:
-            parts.append(f"quality {made.quality:g}")
-        if made.goal is not None and made.goal.psnr is not None:
-            parts.append(f"{made.goal.psnr:.2f} dB")
+        elif stored.has_quality:
+            parts.append(f"quality {stored.quality:g}")
+        if stored.goal is not None and stored.goal.psnr is not None:
+            parts.append(f"{stored.goal.psnr:.2f} dB")
         parts.append(f"{seconds:.2f} s")
     return f"{job.name} -> {job.target_name}: {', '.join(parts)}"

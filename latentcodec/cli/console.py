@@ -173,7 +173,7 @@ def _console(**options: Any) -> Console:
 
 
 @contextmanager
-def tracked(items: list[Item], what: str, *, quiet: bool = False) -> Iterator[Iterable[Item]]:
+def tracked(items: list[Item], label: str, *, quiet: bool = False) -> Iterator[Iterable[Item]]:
     """The items, with a progress bar on stderr if there are several, it is a terminal, and not `quiet`."""
     if quiet or len(items) < 2 or not on_terminal():
         yield items
@@ -181,7 +181,7 @@ def tracked(items: list[Item], what: str, *, quiet: bool = False) -> Iterator[It
     from rich.progress import Progress
 
     with Progress(console=error_console(), transient=True) as bar:
-        yield bar.track(items, description=what)
+        yield bar.track(items, description=label)
 
 
 def on_terminal() -> bool:

@@ -97,7 +97,7 @@ def decompress(
 
     def work(job: Job) -> Done:
         data = read_source(job)
-        header = read_header(data, limits)  # what is no file of ours is told before the model is loaded
+        header = read_header(data, limits)  # what is no file of ours is refused before the model is loaded
         loaded = codec()
         if header.model_number not in (PIXELS, EXTERNAL_MODEL):
             native()
@@ -106,7 +106,7 @@ def decompress(
         seconds = time.perf_counter() - begun
         _write(job, picture, format_)
         if report is not None:
-            _tell(job, report, header.tile_count, quiet)
+            _say_report(job, report, header.tile_count, quiet)
         return Done(_line(job, header, len(data), seconds if verbose else None), len(data))
 
     run_jobs(jobs, work, "decompress", quiet=quiet)
@@ -162,14 +162,14 @@ def _line(job: Job, header: Header, size: int, seconds: float | None) -> str:
     return f"{job.name} -> {job.target_name}: {', '.join(parts)}"
 
 
-def _tell(job: Job, report: Report, tiles: int, quiet: bool) -> None:
+def _say_report(job: Job, report: Report, tiles: int, quiet: bool) -> None:
     """The report of a partial decoding, a line for each finding."""
     if report.intact and not quiet:
         say(f"{job.name}: nothing is missing")
-    for what, numbers in (("missing", report.missing), ("incomplete", report.incomplete)):
+    for state, numbers in (("missing", report.missing), ("incomplete", report.incomplete)):
         if numbers:
             named = ", ".join(map(str, numbers[:_NAMED])) + (", ..." if len(numbers) > _NAMED else "")
-            say(f"{job.name}: {len(numbers)} of {tiles} tiles {what}: {named}")
+            say(f"{job.name}: {len(numbers)} of {tiles} tiles {state}: {named}")
     if report.truncated:
         say(f"{job.name}: the file is cut short")
     for line in report.damaged[:_NAMED]:

@@ -49,14 +49,16 @@ class Done:
     size: int
 
 
-def plan(paths: tuple[str, ...], out_dir: str | None, suffixes: Collection[str], made: str) -> list[Job]:
+def plan(
+    paths: tuple[str, ...], out_dir: str | None, suffixes: Collection[str], target_suffix: str
+) -> list[Job]:
     """The jobs that the arguments ask for.
 
-    suffixes: of the files that a folder is searched for; made: the suffix of what is written into `out_dir`.
+    suffixes: of the files that a folder is searched for. target_suffix: of those written into `out_dir`.
     Raises click.UsageError for arguments that do not fit together, Failure for files that do not.
     """
     if out_dir is not None:
-        jobs = _into_folder(paths, Path(out_dir), suffixes, made)
+        jobs = _into_folder(paths, Path(out_dir), suffixes, target_suffix)
     elif len(paths) == 2:
         jobs = [_single(*paths)]
     elif len(paths) == 1:
@@ -102,33 +104,36 @@ def _refuse_terminal_output() -> None:
         )
 
 
-def _into_folder(paths: tuple[str, ...], out_dir: Path, suffixes: Collection[str], made: str) -> list[Job]:
+def _into_folder(
+    paths: tuple[str, ...], out_dir: Path, suffixes: Collection[str], target_suffix: str
+) -> list[Job]:
     jobs = []
     for path in paths:
         if path == PIPE:
             raise click.UsageError("- has no name for a file in --out-dir: name OUT instead")
         if os.path.isdir(path):
-            found = _below(Path(path), suffixes)
-            if not found:
+            sources = _below(Path(path), suffixes)
+            if not sources:
                 raise Failure(f"{path}: no files to work on below this folder ({' '.join(sorted(suffixes))})")
             jobs += [
-                Job(str(each), str(out_dir / each.relative_to(path).with_suffix(made))) for each in found
+                Job(str(source), str(out_dir / source.relative_to(path).with_suffix(target_suffix)))
+                for source in sources
             ]
         else:
             name = Path(path).name
             if not name:
                 raise click.UsageError(f"'{path}' names no file")
-            jobs.append(Job(path, str((out_dir / name).with_suffix(made))))
+            jobs.append(Job(path, str((out_dir / name).with_suffix(target_suffix))))
     return jobs
 
 
 def _below(folder: Path, suffixes: Collection[str]) -> list[Path]:
     """The files of these suffixes below a folder, sorted, without hidden ones."""
-    found = []
+    paths = []
     for root, folders, files in os.walk(folder, onerror=_raise):
         folders[:] = [name for name in folders if not name.startswith(".")]
-        found += [Path(root, name) for name in files if not name.startswith(".")]
-    return sorted(path for path in found if path.suffix.lower() in suffixes)
+        paths += [Path(root, name) for name in files if not name.startswith(".")]
+    return sorted(path for path in paths if path.suffix.lower() in suffixes)
 
 
 def _raise(error: OSError) -> NoReturn:
@@ -155,17 +160,17 @@ def _refuse_overwriting(jobs: list[Job]) -> None:
             )
 
 
-def run_jobs(jobs: list[Job], work: Callable[[Job], Done], what: str, *, quiet: bool) -> None:
-    """Do the jobs, telling each one's line unless `quiet`.
+def run_jobs(jobs: list[Job], work: Callable[[Job], Done], label: str, *, quiet: bool) -> None:
+    """Do the jobs, and report each in a line unless `quiet`.
 
     A failure is reported, and the others go on; then Exit(1) is raised. An error that is no fault of one file
     should be a Failure, which ends everything.
     """
     failed = size = 0
-    with tracked(jobs, what, quiet=quiet) as steps:
+    with tracked(jobs, label, quiet=quiet) as steps:
         for job in steps:
             try:
-                done = work(job)
+                outcome = work(job)
             except (BrokenPipeError, click.ClickException, click.exceptions.Exit):
                 raise
             except Exception as error:
@@ -175,9 +180,9 @@ def run_jobs(jobs: list[Job], work: Callable[[Job], Done], what: str, *, quiet: 
                 say_error(line)
                 failed += 1
                 continue
-            size += done.size
+            size += outcome.size
             if not quiet:
-                say(done.line)
+                say(outcome.line)
     if len(jobs) > 1 and not quiet:
         say(f"{len(jobs) - failed} files, {size} bytes of {LCI}")
     if failed:

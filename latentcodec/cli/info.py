@@ -32,60 +32,60 @@ def info(files: tuple[str, ...], as_json: bool) -> None:
     """
     from latentcodec.codec.info import info as read_info
 
-    found: list[tuple[str, Info]] = []
+    infos: list[tuple[str, Info]] = []
     for path in files:
         job = Job(path, PIPE)
         try:
-            found.append((job.name, read_info(read_source(job))))
+            infos.append((job.name, read_info(read_source(job))))
         except Exception as error:
             line = explain(error, job.name)
             if line is None or isinstance(error, click.ClickException):
                 raise
             say_error(line)
     if as_json:
-        for name, each in found:
-            say_json({"file": name} | asdict(each))
-    elif len(found) == 1:
-        show_rows(_properties(*found[0]).items())
-    elif found:
-        _show_many(found)
-    if len(found) < len(files):
+        for name, info in infos:
+            say_json({"file": name} | asdict(info))
+    elif len(infos) == 1:
+        show_rows(_properties(*infos[0]).items())
+    elif infos:
+        _show_many(infos)
+    if len(infos) < len(files):
         raise click.exceptions.Exit(1)
 
 
-def _properties(name: str, each: Info) -> dict[str, str]:
-    metadata = {"ICC profile": each.profile, "EXIF": each.exif, "XMP": each.xmp}
+def _properties(name: str, info: Info) -> dict[str, str]:
+    metadata = {"ICC profile": info.profile, "EXIF": info.exif, "XMP": info.xmp}
     properties = {
         "file": name,
-        "picture": f"{each.width}x{each.height}, {_CHANNELS.get(each.channels, '?')}, {each.depth} bits",
-        "bytes": f"{each.bytes} ({each.bpp:.3f} bits per pixel), of them {each.structure_bytes} of structure",
-        "quality": _quality(each),
-        "model": _model(each),
-        "tiles": f"{each.tiles} of {each.tile_size}x{each.tile_size}" if each.tile_size else "1",
+        "picture": f"{info.width}x{info.height}, {_CHANNELS.get(info.channels, '?')}, {info.depth} bits",
+        "bytes": f"{info.bytes} ({info.bpp:.3f} bits per pixel), of them {info.structure_bytes} of structure",
+        "quality": _quality(info),
+        "model": _model(info),
+        "tiles": f"{info.tiles} of {info.tile_size}x{info.tile_size}" if info.tile_size else "1",
         "metadata": ", ".join(label for label, there in metadata.items() if there) or "none",
     }
-    if each.cleanup is not None:
-        properties["clean-up"] = _cleanup(each.cleanup)
-    if each.goal is not None:
-        reached = "" if each.goal.psnr is None else f", reached {each.goal.psnr:.2f} dB"
-        reached = ", stored losslessly" if each.lossless else reached
-        unit = _GOAL_UNITS.get(each.goal.kind, "")
-        properties["asked for"] = f"{each.goal.kind} {each.goal.target:g}{unit}{reached}"
+    if info.cleanup is not None:
+        properties["clean-up"] = _cleanup(info.cleanup)
+    if info.goal is not None:
+        reached = "" if info.goal.psnr is None else f", reached {info.goal.psnr:.2f} dB"
+        reached = ", stored losslessly" if info.lossless else reached
+        unit = _GOAL_UNITS.get(info.goal.kind, "")
+        properties["asked for"] = f"{info.goal.kind} {info.goal.target:g}{unit}{reached}"
     return properties
 
 
-def _quality(each: Info) -> str:
-    if each.lossless:
+def _quality(info: Info) -> str:
+    if info.lossless:
         return "none: lossless"
-    return f"{each.quality:g}" if each.has_quality else "none: the palette has one rate"
+    return f"{info.quality:g}" if info.has_quality else "none: the palette has one rate"
 
 
-def _model(each: Info) -> str:
-    if each.lossless:
-        return f"{each.model} (the pixels themselves: no networks)"
-    needs = each.autoencoder
+def _model(info: Info) -> str:
+    if info.lossless:
+        return f"{info.model} (the pixels themselves: no networks)"
+    needs = info.autoencoder
     if needs is None:
-        return f"{each.model} (networks {each.networks_hash}, synthesis {each.synthesis_hash})"
+        return f"{info.model} (networks {info.networks_hash}, synthesis {info.synthesis_hash})"
     coded = f"prior {needs.prior}" if needs.prior else f"{needs.quantiser} quantiser"
     return (
         f"autoencoder {needs.name} ({needs.kind}, fingerprint {needs.fingerprint}), {needs.latents} channels "
@@ -101,7 +101,7 @@ def _cleanup(stored: CleanupInfo) -> str:
     )
 
 
-def _show_many(found: list[tuple[str, Info]]) -> None:
+def _show_many(infos: list[tuple[str, Info]]) -> None:
     """Several files, one a row."""
     from rich.table import Table
 
@@ -109,14 +109,14 @@ def _show_many(found: list[tuple[str, Info]]) -> None:
     table.add_column("file", overflow="fold")
     for label in ("picture", "bytes", "bpp", "quality", "tiles", "model"):
         table.add_column(label, justify="right", no_wrap=True)
-    for name, each in found:
+    for name, info in infos:
         values = (
-            f"{each.width}x{each.height}",
-            each.bytes,
-            f"{each.bpp:.3f}",
-            f"{each.quality:g}" if each.has_quality else "-",
-            each.tiles,
-            each.autoencoder.name if each.autoencoder else each.model,
+            f"{info.width}x{info.height}",
+            info.bytes,
+            f"{info.bpp:.3f}",
+            f"{info.quality:g}" if info.has_quality else "-",
+            info.tiles,
+            info.autoencoder.name if info.autoencoder else info.model,
         )
         table.add_row(cell(name), *map(cell, values))
     show_table(table)

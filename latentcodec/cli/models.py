@@ -53,23 +53,23 @@ def list_(as_json: bool) -> None:
     from latentcodec.weights.registry import KNOWN
     from latentcodec.weights.store import models_folder, stored, stored_names
 
-    found: list[Stored] = []
+    listed: list[Stored] = []
     names = stored_names()
     for name in names:
         try:
-            found.append(stored(name))
+            listed.append(stored(name))
         except Exception as error:
             line = explain(error)
             if line is None:
                 raise
             say_error(line)
     if as_json:
-        for each in found:
-            say_json(each.to_dict())
+        for model in listed:
+            say_json(model.to_dict())
     else:
-        _show_list(found, [known for known in KNOWN.values() if known.name not in names])
+        _show_list(listed, [known for known in KNOWN.values() if known.name not in names])
         say(f"the store is {models_folder()}")
-    if len(found) < len(names):
+    if len(listed) < len(names):
         raise click.exceptions.Exit(1)
 
 
@@ -158,9 +158,9 @@ def verify(name: str | None) -> None:
     from latentcodec.weights.store import verify as verify_model
 
     failed = False
-    for each in [name] if name else stored_names():
+    for model_name in [name] if name else stored_names():
         try:
-            wrong = verify_model(stored(each))
+            wrong = verify_model(stored(model_name))
         except Exception as error:
             line = explain(error)
             if line is None or name:
@@ -169,7 +169,7 @@ def verify(name: str | None) -> None:
         for line in wrong:
             say_error(line)
         failed |= bool(wrong)
-        say_result(f"{each}: {'damaged' if wrong else 'as it was added'}")
+        say_result(f"{model_name}: {'damaged' if wrong else 'as it was added'}")
     if failed:
         raise click.exceptions.Exit(1)
 
@@ -184,20 +184,20 @@ def remove(name: str) -> None:
     say(f"{name}: removed")
 
 
-def _show_list(found: list[Stored], others: list[Known]) -> None:
+def _show_list(listed: list[Stored], others: list[Known]) -> None:
     from rich.table import Table
 
     table = Table()
     for label in ("name", "size", "what it is"):
         table.add_column(label, overflow="fold", justify="right" if label == "size" else "left")
-    for each in found:
-        linked = f", linked to {each.path}" if each.linked else ""
-        table.add_row(cell(each.name), cell(_size(each.bytes)), cell(f"{each.detected}{linked}"))
-    if found and others:
+    for model in listed:
+        linked = f", linked to {model.path}" if model.linked else ""
+        table.add_row(cell(model.name), cell(_size(model.bytes)), cell(f"{model.detected}{linked}"))
+    if listed and others:
         table.add_section()
     for known in others:
         sizes = [file.bytes for file in known.files]
-        size = _size(sum(each or 0 for each in sizes)) if all(sizes) else "?"
+        size = _size(sum(size or 0 for size in sizes)) if all(sizes) else "?"
         style = "dim"
         table.add_row(
             cell(known.name, style),

@@ -94,9 +94,9 @@ def file_arguments(command: Command) -> Command:
     return click.argument("paths", nargs=-1, required=True, type=click.Path(), metavar=metavar)(command)
 
 
-def file_options(made: str) -> Callable[[Command], Command]:
-    """--out-dir, --verbose and --quiet; `made`: what is written, for the help."""
-    folder = f"Write {made} into DIR, for several IN and for folders, whose sub-folders are kept."
+def file_options(outputs: str) -> Callable[[Command], Command]:
+    """--out-dir, --verbose and --quiet; `outputs`: what is written, for the help."""
+    folder = f"Write {outputs} into DIR, for several IN and for folders, whose sub-folders are kept."
 
     def add(command: Command) -> Command:
         for decorate in (
@@ -112,11 +112,11 @@ def file_options(made: str) -> Callable[[Command], Command]:
     return add
 
 
-def exclusive(**given: object) -> None:
+def exclusive(**options: object) -> None:
     """Usage error where more than one of these options (named as parameters are) has a value."""
     names = [
         f"--{name.replace('_', '-')}"
-        for name, value in given.items()
+        for name, value in options.items()
         if value is not None and value is not False
     ]
     if len(names) > 1:
@@ -143,11 +143,11 @@ def load_codec(
     prior: str | None = None,
     cleanup: CleanupSettings | None = None,
     *,
-    tell: bool = False,
+    announce: bool = False,
 ) -> Codec:
     """A codec with what has a name loaded: an autoencoder, its prior and the UNet of its clean-up.
 
-    tell: say, also without `verbose`, what was found at paths: the store knows what its models are.
+    announce: say, also without `verbose`, what was found at paths: the store knows what its models are.
     Raises Failure: without it, no file can be worked on.
     """
     begun = time.perf_counter()
@@ -155,9 +155,9 @@ def load_codec(
     from latentcodec.weights.checkpoints.detected import describe
     from latentcodec.weights.store import resolve
 
-    def report(what: str, path: str, detected: Detected | None) -> None:
-        if detected is not None and (verbose or (tell and resolve(path).detected is None)):
-            say(f"{what} {path}: {describe(detected)}")
+    def report(part: str, path: str, detected: Detected | None) -> None:
+        if detected is not None and (verbose or (announce and resolve(path).detected is None)):
+            say(f"{part} {path}: {describe(detected)}")
 
     try:
         codec = Codec(model, device, limits=limits, prior=prior, cleanup_settings=cleanup)

@@ -93,7 +93,7 @@ def prior(
     paths = find_pictures(pictures)
     seconds = None if steps else 60 * (minutes or _MINUTES)
     with noted_signals() as noted, TrainingProgress(quiet=quiet, describe=prior_line) as progress:
-        usable, unseen = ([p for p in paths if is_held_out(p) is held] for held in (False, True))
+        usable, unseen = ([p for p in paths if is_held_out(p) is held_out] for held_out in (False, True))
 
         def stopped() -> bool:
             return bool(noted)
@@ -104,7 +104,7 @@ def prior(
         data = gather_examples(codec, usable, seed, crops, share, stopped, progress.show)
         if not quiet:
             say(f"{codec.identity.name}: fitting to {len(data.quality)} samples, {QUALITIES} of each crop")
-        fitted, taken = fit_prior(
+        fitted, step = fit_prior(
             data,
             seed=seed,
             steps=steps,
@@ -113,7 +113,7 @@ def prior(
             stopped=stopped,
             progress=progress.show,
         )
-        card = {"pictures": describe_pictures(pictures, paths), "samples": len(data.quality), "steps": taken}
+        card = {"pictures": describe_pictures(pictures, paths), "samples": len(data.quality), "steps": step}
         if unseen and not noted:
             share = None if seconds is None else seconds / 10
             gather = partial(
@@ -127,7 +127,7 @@ def prior(
     path.parent.mkdir(parents=True, exist_ok=True)
     write_prior(weights, path)
     say_result(
-        f"{click.format_filename(path)}: step {taken}, {path.stat().st_size} bytes, "
+        f"{click.format_filename(path)}: step {step}, {path.stat().st_size} bytes, "
         f"prior {weights.hash.hex()} of {codec.identity.name}"
     )
     if noted:
@@ -143,14 +143,14 @@ def _check(
     from latentcodec.training.prior.fit import compare
 
     try:
-        held = gather()
+        examples = gather()
     except TrainingError as error:  # too small, or stopped: no reason to lose the prior
         say(f"{name}: not tried on pictures held out: {error}")
         return None
-    own, adaptive = compare(fitted, held)
+    own, adaptive = compare(fitted, examples)
     percent = 100 * (own / adaptive - 1)
     if percent >= 0 or not quiet:
         change = f"{abs(percent):.1f} % {'less' if percent < 0 else 'more'} than without it"
         advice = "" if percent < 0 else "; fit it to more pictures (--crops, --minutes), or leave it out"
         say(f"{name}: on pictures held out {own:.4f} bits a latent, {change}{advice}")
-    return {"crops": len(held.quality) // QUALITIES, "bits": own, "adaptive": adaptive}
+    return {"crops": len(examples.quality) // QUALITIES, "bits": own, "adaptive": adaptive}

@@ -20,15 +20,16 @@ import numpy.typing as npt
 import zstandard
 
 from latentcodec.errors import InvalidArgument, MalformedFile
+from latentcodec.picture.picture import Pixels
+from latentcodec.picture.samples import Plane
 
 __all__ = ["fill_transparent", "pack_alpha", "unpack_alpha"]
 
-Plane = npt.NDArray[np.uint8]
 FloatPlane = npt.NDArray[np.float64]
 Number = TypeVar("Number", bound=np.generic)
 
 _NONE, _SUB, _UP = 0, 1, 2  # as in PNG (ISO/IEC 15948, 9.2)
-_TRIAL_LEVEL = 3  # of zstandard: tells which choice of filters is shortest
+_TRIAL_LEVEL = 3  # of zstandard: enough to see which choice of filters is shortest
 _FINAL_LEVEL = 19
 _BLOCK = 8  # the side of the transform's blocks
 _UNSEEN = 128.0  # mid gray, for a picture of which nothing is visible
@@ -116,7 +117,7 @@ def _unfilter(kinds: Plane, rows: Plane) -> Plane:
     return np.subtract(sums, before, dtype=np.uint8)
 
 
-def fill_transparent(pixels: Plane, alpha: Plane) -> Plane:
+def fill_transparent(pixels: Pixels, alpha: Plane) -> Pixels:
     """The colours with others wherever alpha is 0: those are invisible, so they may be what codes best.
 
     Each hidden pixel takes the mean of the visible ones in the smallest aligned block of 8, 16, 32 ... pixels
@@ -138,15 +139,15 @@ def fill_transparent(pixels: Plane, alpha: Plane) -> Plane:
 
 def _spread(totals: FloatPlane, counts: FloatPlane) -> FloatPlane:
     """Mean colours (h, w, 3) of sums and counts (h, w, 1); where the count is 0, those of larger blocks."""
-    seen = counts > 0
+    visible = counts > 0
     means = totals / np.maximum(counts, 1)
-    if seen.all():
+    if visible.all():
         return means
     if counts.size == 1:
         return np.full_like(totals, _UNSEEN)
-    height, width = seen.shape[:2]
+    height, width = visible.shape[:2]
     larger = _enlarge(_spread(_block_sums(totals, 2), _block_sums(counts, 2)), 2)
-    return np.where(seen, means, larger[:height, :width])
+    return np.where(visible, means, larger[:height, :width])
 
 
 def _block_sums(plane: npt.NDArray[Number], side: int) -> FloatPlane:

@@ -82,7 +82,7 @@ class Codec:
         self.model, self.limits = model, limits
         self._device_name, self._prior_path = device, prior
         self._latent: LatentCodec | None = None
-        self._kept: LatentCodec | None = None  # what earlier files needed: the next is likely to as well
+        self._cached: LatentCodec | None = None  # what earlier files needed: the next is likely to as well
         self._kept_denoiser: CleanupDenoiser | None = None
         self._prior: LatentPrior | None = None
         self._cleanup: CleanupRequest | None = None
@@ -164,7 +164,7 @@ class Codec:
         stays over 1 % under a size, and no file without loss fits), UnsupportedImage, UnreadableImage,
         LimitExceeded (pixels or profile).
         """
-        asked = check_encoding(
+        numbers = check_encoding(
             self.model,
             quality=quality,
             target_size=target_size,
@@ -182,18 +182,18 @@ class Codec:
             return encoder.attempt(level, measure=min_psnr is not None, rough=rough)
 
         if target_size is target_bpp is min_psnr is None:
-            data = encoder.encode(level_of_quality(asked.get("quality", DEFAULT_QUALITY))).data
+            data = encoder.encode(level_of_quality(numbers.get("quality", DEFAULT_QUALITY))).data
             exact = encoder.without_loss(len(data))
             return data if exact is None or len(data) < exact.size else exact.encoded.data
         quick = partial(attempt, rough=True) if encoder.slow else None
         exact = encoder.without_loss()
         if min_psnr is not None:
-            met = meet_psnr(attempt, asked["min_psnr"], quick, exact)
-            return encoder.finish(met, Goal("psnr", asked["min_psnr"], met.psnr))
+            met = meet_psnr(attempt, numbers["min_psnr"], quick, exact)
+            return encoder.finish(met, Goal("psnr", numbers["min_psnr"], met.psnr))
         if target_bpp is not None:
-            met = meet_bpp(attempt, asked["target_bpp"], picture.width * picture.height, quick, exact)
+            met = meet_bpp(attempt, numbers["target_bpp"], picture.width * picture.height, quick, exact)
         else:
-            met = meet_size(attempt, math.floor(asked["target_size"]), quick, exact)
+            met = meet_size(attempt, math.floor(numbers["target_size"]), quick, exact)
         return encoder.finish(met)
 
     def _encoder(self, picture: Picture, strip: bool, quantiser: str, effort: int) -> BaseEncoder:
@@ -252,7 +252,7 @@ class Codec:
             from latentcodec.codec.cleanup.file import cleaner_for
 
             chunk = file_chunk(file)
-            codec = self._kept = codec_for(chunk, self.device, self._latent, self._kept)
+            codec = self._cached = codec_for(chunk, self.device, self._latent, self._cached)
             cleaner = cleaner_for(file, codec, strength, self._cleanup, self._kept_denoiser)
             self._kept_denoiser = cleaner.denoiser if cleaner else self._kept_denoiser
             reader = LatentReader(codec, file.header, chunk, self._prior, cleaner)

@@ -37,9 +37,9 @@ def as_picture(image: ImageLike | Picture, limits: Limits, model: PathLike = NAT
         picture = from_pillow(image, max_pixels=limits.max_pixels)
     else:
         picture = image if isinstance(image, Picture) else from_array(image)
-    field = "max_pixels" if model == NATIVE else "max_autoencoder_pixels"
+    fields = ("max_pixels",) if model == NATIVE else ("max_pixels", "max_autoencoder_pixels")
     pixels = picture.width * picture.height
-    for name in ("max_pixels", field):
+    for name in fields:
         if pixels > (limit := getattr(limits, name)):
             raise LimitExceeded(
                 f"the picture is {picture.width}x{picture.height} = {pixels} pixels, the limit is {limit}: "

@@ -109,7 +109,7 @@ class BaseEncoder(ABC):
 def _sidecars(picture: Picture, strip: bool, limit: int) -> tuple[bytes | None, bytes | None, bytes | None]:
     """Profile, EXIF and XMP as stored: each of at most `limit` bytes raw, and together no more stored."""
     stored = pack_sidecar(picture.profile)
-    kept, size = [stored], len(stored or b"")
+    sidecars, size = [stored], len(stored or b"")
     if (largest := max(size, len(picture.profile or b""))) > limit:
         raise LimitExceeded(
             f"colour profile: {largest} bytes, readers take at most {limit}: convert the picture to sRGB and "
@@ -127,6 +127,6 @@ def _sidecars(picture: Picture, strip: bool, limit: int) -> tuple[bytes | None, 
                 DroppedDataWarning,
                 stacklevel=4,
             )
-        kept.append(stored)
+        sidecars.append(stored)
         size += len(stored or b"")
-    return kept[0], kept[1], kept[2]
+    return sidecars[0], sidecars[1], sidecars[2]

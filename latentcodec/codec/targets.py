@@ -109,6 +109,8 @@ def _largest(
     if low.size > limit:
         bound = describe(low.size if exact is None else min(low.size, exact.size))
         least = describe(low.size)
+        if exact is not None and low.size == exact.size:
+            raise TargetUnreachable(f"{asked}: stored losslessly it takes {least}; ask for at least that")
         raise TargetUnreachable(f"{asked}: quality 0 still takes {least}; ask for at least {bound}")
     return _narrow(attempt, low, high, excess, close)
 

@@ -195,7 +195,7 @@ def unpack(data: bytes, limits: Limits = DEFAULT_LIMITS) -> File:
     """
     header = read_header(data, limits)
     chunks = read_chunks(data, limits)
-    found: dict[str, bytes] = {}
+    payloads: dict[str, bytes] = {}
     tiles: list[Tile] = []
     places: list[int] = []
     rank = 0
@@ -204,26 +204,26 @@ def unpack(data: bytes, limits: Limits = DEFAULT_LIMITS) -> File:
             check_known(chunk)
             continue
         previous, rank = rank, _ORDER.index(chunk.type)
-        if rank < previous or chunk.type in found:
+        if rank < previous or chunk.type in payloads:
             raise MalformedFile(f"chunk {chunk.type!r} is repeated or out of order; the order is {_ORDER}")
         if chunk.type == "T":
             tiles.append(Tile.unpack(chunk.payload, header.has_alpha))
             places.append(place)
         else:
-            found[chunk.type] = chunk.payload
-    check_metadata(found, limits)
+            payloads[chunk.type] = chunk.payload
+    check_metadata(payloads, limits)
     count = header.tile_count
     if len(tiles) < count:
         raise TruncatedFile(f"the file holds {len(tiles)} of its {count} tiles")
     if [tile.number for tile in tiles] != list(range(count)):
         raise MalformedFile(f"the {len(tiles)} tiles are not numbered from 0 to {count - 1} in this order")
-    lengths = read_index(found.get("X"), count)
+    lengths = read_index(payloads.get("X"), count)
     if lengths:
         if chunks[places[0] - 1].type != "X" or places[-1] - places[0] != count - 1:
             raise MalformedFile("index: another chunk stands between it and its last tile")
         if lengths != [chunk_size(chunks[place]) for place in places]:
             raise MalformedFile("index: its lengths are not those of the tiles")
-    return gather(header, tiles, found)
+    return gather(header, tiles, payloads)
 
 
 def check_known(chunk: Chunk) -> None:
@@ -234,9 +234,9 @@ def check_known(chunk: Chunk) -> None:
         )
 
 
-def check_metadata(found: dict[str, bytes], limits: Limits) -> None:
+def check_metadata(payloads: dict[str, bytes], limits: Limits) -> None:
     """Raise LimitExceeded where profile, EXIF and XMP are larger than the limits."""
-    size = sum(len(found.get(letter, b"")) for letter in "Cex")
+    size = sum(len(payloads.get(letter, b"")) for letter in "Cex")
     if size > limits.max_metadata_bytes:
         raise LimitExceeded(
             f"metadata: {size} bytes, the limit is {limits.max_metadata_bytes} (Limits.max_metadata_bytes)"
@@ -256,19 +256,19 @@ def read_index(payload: bytes | None, tile_count: int) -> list[int]:
     return lengths
 
 
-def gather(header: Header, tiles: Sequence[Tile | None], found: dict[str, bytes]) -> File:
-    """The file of these parts; `found` has the payloads of the chunks V, C, e, x, g and d.
+def gather(header: Header, tiles: Sequence[Tile | None], payloads: dict[str, bytes]) -> File:
+    """The file of these parts; payloads: those of the chunks V, C, e, x, g and d, by letter.
 
     Raises MalformedFile.
     """
-    if ("V" in found) != (header.model_number == EXTERNAL_MODEL):
-        state = "there" if "V" in found else "missing"
+    if ("V" in payloads) != (header.model_number == EXTERNAL_MODEL):
+        state = "there" if "V" in payloads else "missing"
         raise MalformedFile(
             f"autoencoder: chunk 'V' is {state}, but the model number is {header.model_number}"
         )
-    goal = Goal.unpack(found["g"]) if "g" in found else None
-    sidecars = found.get("C"), found.get("e"), found.get("x")
-    return File(header, tiles, *sidecars, goal, found.get("V"), found.get("d"))
+    goal = Goal.unpack(payloads["g"]) if "g" in payloads else None
+    sidecars = payloads.get("C"), payloads.get("e"), payloads.get("x")
+    return File(header, tiles, *sidecars, goal, payloads.get("V"), payloads.get("d"))
 
 
 def structure_bytes(data: bytes, limits: Limits = DEFAULT_LIMITS) -> int:

@@ -171,6 +171,12 @@ class Header:
                 f"header: {self.width} x {self.height} pixels are over two thirds padding for model "
                 f"{self.model_number}; so thin a picture is stored as pixels, model {PIXELS}"
             )
+        smallest = self.tile_count * MIN_TILE_SIDE**2
+        if self.model_number != PIXELS and smallest > max(_MOST_PADDING * pixels, _SMALL_PADDED):
+            raise MalformedFile(
+                f"header: {self.tile_count} tiles for {self.width} x {self.height} pixels; a tile of model "
+                f"{self.model_number} has {MIN_TILE_SIDE**2 // _MOST_PADDING} or more on average"
+            )
 
     def pack(self) -> bytes:
         """The payload of the H chunk of a valid header."""

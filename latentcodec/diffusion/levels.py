@@ -107,14 +107,14 @@ def lcm_levels(
 
     A strength below 1 keeps the lowest of the original ones and takes the same number of steps from those.
     """
-    kept = int(original_steps * strength + 1e-9)
-    if not 1 <= steps <= kept <= original_steps <= schedule.timesteps:
+    remaining = int(original_steps * strength + 1e-9)
+    if not 1 <= steps <= remaining <= original_steps <= schedule.timesteps:
         raise InvalidArgument(
-            f"LCM: {steps} steps of {original_steps} at strength {strength:g}, which leaves {kept} of "
-            f"{schedule.timesteps} timesteps; steps must be 1 to {kept} and strength in 0..1"
+            f"LCM: {steps} steps of {original_steps} at strength {strength:g}, which leaves {remaining} of "
+            f"{schedule.timesteps} timesteps; steps must be 1 to {remaining} and strength in 0..1"
         )
     apart = schedule.timesteps // original_steps
-    return _through(schedule, [(kept - i * kept // steps) * apart - 1.0 for i in range(steps)], 0.0)
+    return _through(schedule, [(remaining - i * remaining // steps) * apart - 1.0 for i in range(steps)], 0.0)
 
 
 def spaced_timesteps(

@@ -23,7 +23,8 @@ from torch import Tensor
 
 from latentcodec.errors import InvalidArgument
 
-Floats = npt.NDArray[np.float64]
+PerTimestep = npt.NDArray[np.float64]
+"""(T,) a number for each timestep of the training."""
 ScheduleKind = Literal["linear", "scaled_linear", "cosine"]
 TimestepRule = Literal["linear", "log", "nearest"]
 
@@ -56,19 +57,19 @@ class NoiseSchedule:
             raise InvalidArgument(f"noise schedule {self.kind!r}: use linear, scaled_linear or cosine")
 
     @cached_property
-    def betas(self) -> Floats:
+    def betas(self) -> PerTimestep:
         """(T,) the variance that each timestep adds."""
         if self.kind == "linear":
             return np.linspace(self.beta_start, self.beta_end, self.timesteps)
         if self.kind == "scaled_linear":
             return np.square(np.linspace(self.beta_start**0.5, self.beta_end**0.5, self.timesteps))
         time = np.arange(self.timesteps + 1) / self.timesteps
-        kept = np.cos((time + COSINE_OFFSET) / (1 + COSINE_OFFSET) * (math.pi / 2)) ** 2
-        betas: Floats = np.minimum(1 - kept[1:] / kept[:-1], COSINE_LARGEST_BETA)
+        cumulative = np.cos((time + COSINE_OFFSET) / (1 + COSINE_OFFSET) * (math.pi / 2)) ** 2
+        betas: PerTimestep = np.minimum(1 - cumulative[1:] / cumulative[:-1], COSINE_LARGEST_BETA)
         return betas
 
     @cached_property
-    def alphas_cumprod(self) -> Floats:
+    def alphas_cumprod(self) -> PerTimestep:
         """(T,) the share of the picture's variance that is left, falling.
 
         Rounded to float32, as networks are trained and run with it everywhere: near 1 that moves the lowest
@@ -78,7 +79,7 @@ class NoiseSchedule:
         return np.cumprod(alphas, dtype=np.float64).astype(np.float32).astype(np.float64)
 
     @cached_property
-    def sigmas(self) -> Floats:
+    def sigmas(self) -> PerTimestep:
         """(T,) the noise levels, rising."""
         return np.sqrt((1 - self.alphas_cumprod) / self.alphas_cumprod)
 

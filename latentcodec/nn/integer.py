@@ -92,10 +92,10 @@ class IntegerLayer:
 
     def validate(self, name: str) -> None:
         """Raise InvalidWeights unless all values are in range and the 2^23 bound is proved."""
-        for what, tensor in (("weight", self.weight), ("bias", self.bias), ("shift", self.shift)):
+        for part, tensor in (("weight", self.weight), ("bias", self.bias), ("shift", self.shift)):
             if tensor.dtype not in INTEGERS or tensor.numel() == 0:
                 raise InvalidWeights(
-                    f"{name}: {what} holds {tensor.numel()} values of {tensor.dtype}, not integers"
+                    f"{name}: {part} holds {tensor.numel()} values of {tensor.dtype}, not integers"
                 )
         out = self.weight.shape[0] if self.weight.ndim == 4 else None
         if self.bias.shape != (KNOTS, out) or self.shift.shape != (out,):

@@ -87,14 +87,14 @@ def excess(stream: IO[bytes]) -> str:
 def count_directories(stream: IO[bytes], most: int) -> int:
     """How many directories follow each other in a TIFF, at most `most`; those that are cut do not count."""
     walk = _Walk(stream)
-    position, seen = walk.layout.first if walk.layout else 0, set[int]()
-    while position and position not in seen and len(seen) < most:
+    position, visited = walk.layout.first if walk.layout else 0, set[int]()
+    while position and position not in visited and len(visited) < most:
         chain = walk.next_of(position)
         if chain is None:
             break
-        seen.add(position)
+        visited.add(position)
         position = chain
-    return len(seen)
+    return len(visited)
 
 
 @dataclass
@@ -119,7 +119,7 @@ class _Walk:
         if order is None or len(head) < 8:
             self.damage.append("it has no TIFF header")
             return None
-        if head[2] != 43:  # as Pillow tells BigTIFF
+        if head[2] != 43:  # as Pillow recognises BigTIFF
             return _Layout(
                 struct.unpack(order + "I", head[4:8])[0], order, order + "H", order + "HHI4s", order + "I", 4
             )

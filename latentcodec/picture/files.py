@@ -53,7 +53,7 @@ _FORMATS = {
     "BMP": _Format((".bmp",), alpha=False),
     "PPM": _Format((".ppm", ".pgm", ".pnm"), alpha=False),
 }
-_BY_EXTENSION = {extension: name for name, each in _FORMATS.items() for extension in each.extensions}
+_BY_EXTENSION = {extension: name for name, format_ in _FORMATS.items() for extension in format_.extensions}
 
 
 def open_picture(
@@ -115,14 +115,16 @@ def save_picture(
 def _format_name(path: Path | None, format: str | None) -> str:
     if format is None and path is None:
         raise InvalidArgument("a picture saved to a stream needs its format: format='PNG', say")
-    wanted = format if format is not None else path.suffix if path else ""
+    requested = format if format is not None else path.suffix if path else ""
     name = (
-        wanted.upper() if wanted.upper() in _FORMATS else _BY_EXTENSION.get(f".{wanted.lower().lstrip('.')}")
+        requested.upper()
+        if requested.upper() in _FORMATS
+        else _BY_EXTENSION.get(f".{requested.lower().lstrip('.')}")
     )
     if name is None:
         known = ", ".join(_BY_EXTENSION)
         raise InvalidArgument(
-            f"{path or 'the stream'}: no picture format is known as '{wanted}'; use {known}"
+            f"{path or 'the stream'}: no picture format is known as '{requested}'; use {known}"
         )
     return name
 
@@ -176,10 +178,10 @@ def _metadata_options(picture: Picture, kind: str, label: str) -> dict[str, Any]
     return options | ({"exif": exif} if exif else {}) | ({"xmp": xmp} if xmp else {})
 
 
-def _fitting(data: bytes, limit: int, what: str, label: str) -> bytes:
+def _fitting(data: bytes, limit: int, part: str, label: str) -> bytes:
     if len(data) <= limit:
         return data
-    _warn(f"{label}: {len(data)} bytes of {what} are dropped, JPEG holds at most {limit}")
+    _warn(f"{label}: {len(data)} bytes of {part} are dropped, JPEG holds at most {limit}")
     return b""
 
 

@@ -41,12 +41,12 @@ _EXIF_ITEM = re.compile(rb"(infe[\x02\x03].{7,9})Exif", re.DOTALL)  # ISO 14496-
 def open_formats() -> list[str]:
     """Those of PICTURE_FORMATS that this Pillow, with its plugins, has."""
     Image.init()
-    return [each for each in PICTURE_FORMATS if each in Image.OPEN]
+    return [name for name in PICTURE_FORMATS if name in Image.OPEN]
 
 
 def guarded(file: BinaryIO, name: str) -> BinaryIO:
-    """The stream, or a copy without EXIF or MP index that would cost too much, of which a DroppedDataWarning
-    tells. Raises LimitExceeded for such a TIFF, OSError.
+    """The stream, or a copy without EXIF or MP index that would cost too much, which a DroppedDataWarning
+    reports. Raises LimitExceeded for such a TIFF, OSError.
     """
     file.seek(0)
     head = file.read(16)
@@ -73,11 +73,11 @@ def _jpeg(file: BinaryIO, name: str) -> BinaryIO:
         elif marker == _APP2 and data.startswith(_MP, begin, end):
             index = [(begin, end)]  # as Pillow has it: the last one
     changed = bytearray()
-    for what, segments, mark in (("EXIF", exif, _EXIF), ("index of further pictures", index, _MP)):
+    for part, segments, mark in (("EXIF", exif, _EXIF), ("index of further pictures", index, _MP)):
         parts = [data[begin + len(mark) : end] for begin, end in segments]  # Pillow joins those of EXIF
         problem = excess(io.BytesIO(without_prefix(b"".join(parts)))) if parts else ""
         if problem:
-            _tell(name, what, problem)
+            _warn_dropped(name, part, problem)
             changed = changed or bytearray(data)
             for begin, _ in segments:
                 changed[begin : begin + len(mark)] = bytes(len(mark))  # a segment that nobody knows
@@ -103,7 +103,7 @@ def _avif(file: BinaryIO, name: str) -> BinaryIO:
     exif = _avif_exif(data)
     problem = excess(io.BytesIO(without_prefix(exif))) if exif else ""
     if problem:
-        _tell(name, "EXIF", problem)
+        _warn_dropped(name, "EXIF", problem)
         data = _EXIF_ITEM.sub(rb"\1none", data)  # an item of a type that nobody knows
         if _avif_exif(data):
             raise LimitExceeded(f"{name}: {problem}")
@@ -116,10 +116,10 @@ def _avif_exif(data: bytes) -> bytes:
 
     try:
         _, _, _, _, exif, _, _ = library.AvifDecoder(data, "auto", 1).get_info()
-    except Exception:  # noqa: BLE001 - what it is, Pillow tells when it opens the file
+    except Exception:  # noqa: BLE001 - what it is, Pillow says when it opens the file
         return b""
     return exif or b""
 
 
-def _tell(name: str, what: str, problem: str) -> None:
-    warnings.warn(f"{name}: its {what} is dropped: {problem}", DroppedDataWarning, stacklevel=6)
+def _warn_dropped(name: str, part: str, problem: str) -> None:
+    warnings.warn(f"{name}: its {part} is dropped: {problem}", DroppedDataWarning, stacklevel=6)

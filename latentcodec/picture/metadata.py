@@ -115,18 +115,16 @@ def picture_tags(exif: Image.Exif) -> Image.Exif:
 
     Raises whatever Pillow raises for damaged tags.
     """
-    kept = Image.Exif()
+    described = Image.Exif()
     for tag in exif:
         if tag in (EXIF_IFD, GPS_IFD):
-            directory = kept.get_ifd(tag)  # Pillow writes only directories that have been asked for
+            directory = described.get_ifd(tag)  # Pillow writes only directories that have been asked for
             # Not Interop, inside EXIF's: only its offset in the old file would be copied.
-            directory.update(
-                (each, value) for each, value in exif.get_ifd(tag).items() if each != INTEROP_IFD
-            )
-            kept[tag] = directory
+            directory.update((key, value) for key, value in exif.get_ifd(tag).items() if key != INTEROP_IFD)
+            described[tag] = directory
         elif tag in _DESCRIPTIVE:
-            kept[tag] = exif[tag]
-    return kept
+            described[tag] = exif[tag]
+    return described
 
 
 def orientation(exif: bytes | None, xmp: bytes | None) -> int:

@@ -34,7 +34,7 @@ from latentcodec.picture.metadata import (
     upright_exif,
     upright_xmp,
 )
-from latentcodec.picture.samples import ReducedDepthWarning, stored_depth, to_planes
+from latentcodec.picture.samples import Plane, ReducedDepthWarning, stored_depth, to_planes
 
 __all__ = [
     "MAX_PIXELS",
@@ -49,14 +49,13 @@ __all__ = [
     "to_pillow",
 ]
 
-Plane = npt.NDArray[np.uint8]
 Pixels = npt.NDArray[np.uint8]
 """Colours (height, width, 3)."""
 
 MAX_PIXELS = 178_956_970  # where Pillow itself refuses by default: twice its MAX_IMAGE_PIXELS
 
 # What names a picture: such files are not written by compress, and folders are searched for them. Also
-# formats that Pillow may not read: that such a picture was not compressed is to be told.
+# formats that Pillow may not read: that such a picture was not compressed is to be reported.
 PICTURE_EXTENSIONS = frozenset(
     f".{name}"
     for name in (
@@ -183,8 +182,8 @@ def to_pillow(picture: Picture) -> Image.Image:
     image = Image.fromarray(planes)
     exif = sound_exif(picture.exif, "the picture")
     exif = b"Exif\0\0" + exif if exif else None
-    found = {"icc_profile": picture.profile, "exif": exif, "xmp": picture.xmp}
-    image.info.update({key: value for key, value in found.items() if value})
+    metadata = {"icc_profile": picture.profile, "exif": exif, "xmp": picture.xmp}
+    image.info.update({key: value for key, value in metadata.items() if value})
     return image
 
 
@@ -279,7 +278,7 @@ def _kept_profile(image: Image.Image, gray: bool, name: str) -> bytes | None:
         return None
     space = _PROFILE_SPACES.get(profile[16:20])
     if space is None or space == ("gray" if gray else "RGB"):
-        return profile  # one that cannot be told is kept: it is the caller's
+        return profile  # one of no known kind is kept: it is the caller's
     warnings.warn(
         f"{name}: its ICC profile is for {space}, the picture is {'gray' if gray else 'RGB'}: it is dropped",
         DroppedDataWarning,

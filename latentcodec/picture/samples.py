@@ -20,9 +20,10 @@ from PIL import Image
 from latentcodec.errors import UnsupportedImage
 from latentcodec.picture.metadata import DroppedDataWarning
 
-__all__ = ["ReducedDepthWarning", "stored_depth", "to_planes"]
+__all__ = ["Plane", "ReducedDepthWarning", "stored_depth", "to_planes"]
 
 Plane = npt.NDArray[np.uint8]
+"""8-bit samples: one channel (height, width), or several (height, width, channels)."""
 AnyPlane = npt.NDArray[np.generic]
 
 _TRUE_16_BIT = re.compile(r"^I;16|;16[BLN]$")  # raw modes; "BGR;16" and "RGB;16" are 5-6-5 bits
@@ -80,7 +81,7 @@ def to_planes(image: Image.Image, rawmode: str, peak: int | None, name: str) -> 
     rgb = np.array(_cmyk_to_rgb(image, name) if mode == "CMYK" else _converted(image, "RGB", name))
     if mode == "RGB" and isinstance(key, tuple) and len(key) == 3:
         # Of 16-bit samples Pillow hands out the upper bytes, so those are compared.
-        return rgb, _opaque_unless((rgb == [(each >> 8 if peak else each) for each in key]).all(axis=2))
+        return rgb, _opaque_unless((rgb == [(sample >> 8 if peak else sample) for sample in key]).all(axis=2))
     return rgb, None
 
 

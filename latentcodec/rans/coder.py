@@ -261,12 +261,14 @@ class Decoder:
 
 def _integers(array: npt.ArrayLike, name: str, low: int, high: int) -> Longs:
     """`array` as int64, checked: one dimension, integers, all within low..high. Raises InvalidArgument."""
-    found = np.asarray(array)
-    if found.ndim != 1 or (found.size and found.dtype.kind not in "iu"):
-        raise InvalidArgument(f"{name}: a 1-D array of integers is needed, not {found.ndim}-D {found.dtype}")
-    if found.size and not (low <= found.min() and found.max() <= high):
-        raise InvalidArgument(f"{name}: {found.min()}..{found.max()} reaches past {low}..{high}")
-    return found.astype(np.int64)
+    integers = np.asarray(array)
+    if integers.ndim != 1 or (integers.size and integers.dtype.kind not in "iu"):
+        raise InvalidArgument(
+            f"{name}: a 1-D array of integers is needed, not {integers.ndim}-D {integers.dtype}"
+        )
+    if integers.size and not (low <= integers.min() and integers.max() <= high):
+        raise InvalidArgument(f"{name}: {integers.min()}..{integers.max()} reaches past {low}..{high}")
+    return integers.astype(np.int64)
 
 
 def _encode_scalar(lookup: Lookup, segments: list[Entries], lanes: int) -> tuple[Longs, Words]:
@@ -314,7 +316,9 @@ def _encode_vector(lookup: Lookup, segments: list[Entries], lanes: int) -> tuple
     return states, words[begin:]
 
 
-def check_digest(found: int, stored: int, name: str) -> None:
+def check_digest(decoded: int, stored: int, name: str) -> None:
     """Raise ChecksumMismatch unless a tile's symbols have the digest that its file says."""
-    if found != stored:
-        raise ChecksumMismatch(f"{name}: decoded symbols have digest {found:08x}, the file says {stored:08x}")
+    if decoded != stored:
+        raise ChecksumMismatch(
+            f"{name}: decoded symbols have digest {decoded:08x}, the file says {stored:08x}"
+        )

@@ -117,8 +117,8 @@ def put(encoder: Encoder, grouped: GroupedTables, values: Integers, rows: Intege
     row = rows[groups[:, 0]]
     pattern = np.packbits(nonzero, axis=1, bitorder="little")[:, 0]
     encoder.put(_RANK[pattern], grouped.pattern_row[row])
-    where = groups[nonzero]
-    encoder.put(values[where], grouped.value_row[rows[where]])
+    places = groups[nonzero]
+    encoder.put(values[places], grouped.value_row[rows[places]])
     encoder.put(values[singles], rows[singles])
 
 
@@ -133,9 +133,9 @@ def take(decoder: Decoder, grouped: GroupedTables, rows: Integers) -> npt.NDArra
     if ranks.size and not (ranks.min() >= 0 and ranks.max() < len(PATTERNS)):
         raise MalformedFile(f"rANS group: pattern {ranks.max()} is outside 0..{len(PATTERNS) - 1}")
     bits = np.unpackbits(PATTERNS[ranks][:, None], axis=1, bitorder="little")
-    where = groups[bits.astype(bool)]
-    values[where] = decoder.take(grouped.value_row[rows[where]])
-    if not decoder.exhausted and not values[where].all():
+    places = groups[bits.astype(bool)]
+    values[places] = decoder.take(grouped.value_row[rows[places]])
+    if not decoder.exhausted and not values[places].all():
         raise MalformedFile("rANS group: a value that its pattern says is not 0 is 0")
     values[singles] = decoder.take(rows[singles])
     return values

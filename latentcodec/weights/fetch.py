@@ -97,11 +97,11 @@ def _newest(model: Known, repository: str) -> str:
     """The commit of the main branch; offline what the cache knows as that, or else its newest whole copy."""
     hub = _hub(model)
     if not hub.constants.HF_HUB_OFFLINE:
-        with _told(model, "its newest commit", repository):
-            found = hub.HfApi().model_info(repository, revision=_BRANCH).sha
-            if found is None or not _COMMIT.fullmatch(found):
-                raise ValueError(f"the hub says that {_BRANCH} is at {found!r}")
-            return str(found)
+        with _as_model_error(model, "its newest commit", repository):
+            commit = hub.HfApi().model_info(repository, revision=_BRANCH).sha
+            if commit is None or not _COMMIT.fullmatch(commit):
+                raise ValueError(f"the hub says that {_BRANCH} is at {commit!r}")
+            return str(commit)
     folder: Path = Path(hub.constants.HF_HUB_CACHE) / hub.file_download.repo_folder_name(
         repo_id=repository, repo_type="model"
     )
@@ -110,16 +110,16 @@ def _newest(model: Known, repository: str) -> str:
         if _COMMIT.fullmatch(branch):
             return branch
     whole = [
-        each
-        for each in folder.glob("snapshots/*")
-        if _COMMIT.fullmatch(each.name) and all((each / file.path).is_file() for file in model.files)
+        snapshot
+        for snapshot in folder.glob("snapshots/*")
+        if _COMMIT.fullmatch(snapshot.name) and all((snapshot / file.path).is_file() for file in model.files)
     ]
     if not whole:
         raise ModelError(
             f"{model.name}: the hub is offline (HF_HUB_OFFLINE), and its cache has no whole copy of "
             f"{repository}; fetch it online, or get it from {model.page} and use models add"
         )
-    return max(whole, key=lambda each: each.stat().st_mtime).name
+    return max(whole, key=lambda snapshot: snapshot.stat().st_mtime).name
 
 
 def _read_note(note: Path, repository: str) -> str | None:
@@ -151,14 +151,14 @@ def _hub(model: Known) -> Any:
 
 
 @contextlib.contextmanager
-def _told(model: Known, what: str, repository: str) -> Iterator[None]:
+def _as_model_error(model: Known, item: str, repository: str) -> Iterator[None]:
     """Whatever the hub's client raises as a ModelError: it passes on those of several HTTP libraries."""
     try:
         yield
     except Exception as error:
-        said = " ".join(str(error).split())[:300] or repr(error)
+        reason = " ".join(str(error).split())[:300] or repr(error)
         raise ModelError(
-            f"{model.name}: {what} cannot be fetched from {repository} ({said}); what has "
+            f"{model.name}: {item} cannot be fetched from {repository} ({reason}); what has "
             "arrived is kept, so that fetching again goes on from there; or get it from "
             f"{model.page} and use models add"
         ) from error
@@ -166,7 +166,7 @@ def _told(model: Known, what: str, repository: str) -> Iterator[None]:
 
 def _download(model: Known, repository: str, commit: str, file: KnownFile, note: Path) -> Path:
     hub = _hub(model)
-    with _told(model, file.path, repository):
+    with _as_model_error(model, file.path, repository):
         try:
             return Path(hub.hf_hub_download(repository, file.path, revision=commit))
         except hub.errors.RevisionNotFoundError:
@@ -174,9 +174,9 @@ def _download(model: Known, repository: str, commit: str, file: KnownFile, note:
             raise
 
 
-def _check(model: Known, path: str, where: Path, expected: str | None) -> None:
+def _check(model: Known, path: str, download: Path, expected: str | None) -> None:
     """Compare a download with the registry's hash, or else with the one that the hub names its file by."""
-    blob = where.resolve()
+    blob = download.resolve()
     expected = expected or (blob.name if _SHA256.fullmatch(blob.name) else None)
     if expected is None:
         return
@@ -185,9 +185,9 @@ def _check(model: Known, path: str, where: Path, expected: str | None) -> None:
         while part := reader.read(_PART):
             digest.update(part)
     if digest.hexdigest() != expected:
-        for each in (where, blob):
+        for file in (download, blob):
             with contextlib.suppress(OSError):
-                each.unlink()
+                file.unlink()
         raise InvalidWeights(
             f"{model.name}: {path} arrived with SHA-256 {digest.hexdigest()}, expected {expected}; it is "
             "removed: fetch again, and do not use it from elsewhere if this repeats"

@@ -43,36 +43,42 @@ def add(
     and for links to the store's own files; and OSError.
     """
     check_free(name)
-    base = other = _given(model)
-    found = open_stored(base)
+    base = other = _located(model)
+    model_files = open_stored(base)
     if autoencoder is not None:
-        other = _given(autoencoder)
-        found = with_autoencoder(found, open_stored(other))
-    own, theirs = _relative(found), {}
-    if found.autoencoder is not None:
-        theirs = {f"{REPLACEMENT}/{path}": where for path, where in _relative(found.autoencoder).items()}
+        other = _located(autoencoder)
+        model_files = with_autoencoder(model_files, open_stored(other))
+    own, theirs = _relative(model_files), {}
+    if model_files.autoencoder is not None:
+        theirs = {f"{REPLACEMENT}/{path}": file for path, file in _relative(model_files.autoencoder).items()}
     if base.detected is not None:
         family, prediction = family or base.detected.family, prediction or base.detected.prediction
-    detected, prints = _inspect(found, family, prediction)
+    detected, prints = _inspect(model_files, family, prediction)
     source = base.source if other is base else f"{base.source}, with the autoencoder of {other.source}"
     known = Stored(
         name=name,
-        path=base.path if linked else _opened(found),
-        autoencoder=_opened_autoencoder(found, linked),
+        path=base.path if linked else _opened(model_files),
+        autoencoder=_opened_autoencoder(model_files, linked),
         detected=detected,
         source=source,
         revision=base.revision,
-        licence="; ".join(dict.fromkeys(each.licence for each in (base, other) if each.licence)) or None,
+        licence="; ".join(dict.fromkeys(stored.licence for stored in (base, other) if stored.licence))
+        or None,
         fingerprints=prints,
     )
-    kept = [each for each in (base, other) if _is_kept(each)]
-    if linked and kept:
+    in_store = [stored for stored in (base, other) if _is_in_store(stored)]
+    if linked and in_store:
         raise InvalidArgument(
-            f"{kept[0].name}: the store has its files and shares them with {name}: add it without a link"
+            f"{in_store[0].name}: the store has its files and shares them with {name}: add it without a link"
         )
     if linked:
         return link(known, own | theirs)
-    shared = [path for files, each in ((own, base), (theirs, other)) if _is_kept(each) for path in files]
+    shared = [
+        path
+        for own_files, stored in ((own, base), (theirs, other))
+        if _is_in_store(stored)
+        for path in own_files
+    ]
     return place(known, own | theirs, shared)
 
 
@@ -89,13 +95,13 @@ def add_fetched(
 
     files: by their paths in the repository, and where the hub's cache has that repository's folder.
     """
-    path, where = next(iter(files.items()))
-    opened = Path(path) if len(files) == 1 else Path()
-    found = open_model(where if len(files) == 1 else where.parents[path.count("/")])
-    if family in FAMILIES and UNET not in found.parts:
-        held = ", ".join(found.parts)
-        raise InvalidWeights(f"{found.path}: holds {held}, where the UNet of {family} is needed")
-    detected, prints = _inspect(found, family, None)
+    first_path, first_file = next(iter(files.items()))
+    opened = Path(first_path) if len(files) == 1 else Path()
+    model_files = open_model(first_file if len(files) == 1 else first_file.parents[first_path.count("/")])
+    if family in FAMILIES and UNET not in model_files.parts:
+        parts = ", ".join(model_files.parts)
+        raise InvalidWeights(f"{model_files.path}: holds {parts}, where the UNet of {family} is needed")
+    detected, prints = _inspect(model_files, family, None)
     known = Stored(
         name=name,
         path=opened,
@@ -109,18 +115,20 @@ def add_fetched(
 
 
 def _inspect(
-    found: ModelFiles, family: str | None, prediction: str | None
+    model_files: ModelFiles, family: str | None, prediction: str | None
 ) -> tuple[Detected, dict[str, str]]:
     """What a model is, and its networks' fingerprints."""
-    detected = detect(found, family=family, prediction=prediction)
+    detected = detect(model_files, family=family, prediction=prediction)
     if detected.family == OTHER:
-        raise InvalidWeights(f"{found.path}: {detected.reasons[0]}; say which family it is, if it is of one")
-    for file in (*found.files, *(found.autoencoder.files if found.autoencoder else ())):
+        raise InvalidWeights(
+            f"{model_files.path}: {detected.reasons[0]}; say which family it is, if it is of one"
+        )
+    for file in (*model_files.files, *(model_files.autoencoder.files if model_files.autoencoder else ())):
         check_sums(file)
-    return detected, fingerprints(found, detected)
+    return detected, fingerprints(model_files, detected)
 
 
-def _given(model: str | os.PathLike[str]) -> Stored:
+def _located(model: str | os.PathLike[str]) -> Stored:
     """The model of a path; where there is no such path, that of the name in the store."""
     path = Path(model).expanduser()
     if os.fspath(model) and path.exists():
@@ -128,21 +136,21 @@ def _given(model: str | os.PathLike[str]) -> Stored:
     return resolve(model)
 
 
-def _is_kept(model: Stored) -> bool:
+def _is_in_store(model: Stored) -> bool:
     """Whether its files are the store's."""
     return model.detected is not None and not model.linked
 
 
-def _relative(found: ModelFiles) -> dict[str, Path]:
-    return {file.relative_to(found.root).as_posix(): file for file in found.files}
+def _relative(model_files: ModelFiles) -> dict[str, Path]:
+    return {file.relative_to(model_files.root).as_posix(): file for file in model_files.files}
 
 
-def _opened(found: ModelFiles) -> Path:
+def _opened(model_files: ModelFiles) -> Path:
     """What of a model to open, below its root."""
-    return Path() if found.path.is_dir() else Path(found.path.name)
+    return Path() if model_files.path.is_dir() else Path(model_files.path.name)
 
 
-def _opened_autoencoder(found: ModelFiles, linked: bool) -> Path | None:
-    if found.autoencoder is None:
+def _opened_autoencoder(model_files: ModelFiles, linked: bool) -> Path | None:
+    if model_files.autoencoder is None:
         return None
-    return found.autoencoder.path if linked else REPLACEMENT / _opened(found.autoencoder)
+    return model_files.autoencoder.path if linked else REPLACEMENT / _opened(model_files.autoencoder)

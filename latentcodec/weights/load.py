@@ -99,11 +99,11 @@ def load_autoencoder(
     is damaged, holds code or numbers that are not finite, or its tensors are not those of the network
     (missing, unexpected and misshapen ones are listed), InvalidArgument for another kind, and OSError.
     """
-    stored, found = _open(model, AUTOENCODER)
+    stored, files = _open(model, AUTOENCODER)
     if kind is not None and kind not in AUTOENCODERS:
         raise InvalidArgument(f"kind {kind!r}: use one of {', '.join(AUTOENCODERS)}")
-    said = kind if UNET not in found.parts else None
-    detected = detect(found, family=said or _noted(stored).family)
+    stated_kind = kind if UNET not in files.parts else None
+    detected = detect(files, family=stated_kind or _noted(stored).family)
     if config is None:
         kind = kind or detected.kind or OTHER
         if kind == OTHER:
@@ -112,10 +112,10 @@ def load_autoencoder(
     else:
         kind, why = kind or OTHER, "the caller gives its configuration"
     if kind != detected.kind:
-        others = tuple(each for each in detected.reasons if not each.startswith("autoencoder "))
+        others = tuple(reason for reason in detected.reasons if not reason.startswith("autoencoder "))
         detected = replace(detected, kind=kind, reasons=(*others, f"autoencoder {kind}: {why}"))
     module = on_meta(*autoencoder_of(config))
-    part = found.parts[AUTOENCODER]
+    part = files.parts[AUTOENCODER]
     tensors = _tensors(stored, part, part.checkpoint, module, f"autoencoder {kind}")
     identity = Identity(stored.name, kind, fingerprint(tensors))
     return LoadedAutoencoder(_filled(module, tensors, device, dtype), detected, identity)
@@ -138,10 +138,10 @@ def load_unet(
     config: for a UNet of other sizes than the known families'. Model and errors are as for
     load_autoencoder; InvalidWeights too where averages are asked for and there are none.
     """
-    stored, found = _open(model, UNET)
+    stored, files = _open(model, UNET)
     noted = _noted(stored)
     detected = detect(
-        found,
+        files,
         family=family or noted.family,
         prediction=prediction or noted.prediction,
         averages=averages,
@@ -150,9 +150,9 @@ def load_unet(
         if detected.family not in FAMILIES:
             raise InvalidWeights(f"{stored.path}: {detected.reasons[0]}; give its configuration")
         config = FAMILIES[detected.family].unet
-    part, module = found.parts[UNET], on_meta(UNet, config)
+    part, module = files.parts[UNET], on_meta(UNet, config)
     plain = averages is False or not detected.averages
-    checkpoint = part.checkpoint if plain else averages_of(found)
+    checkpoint = part.checkpoint if plain else averages_of(files)
     tensors = _tensors(stored, part, checkpoint, module, f"UNet of {detected.family}")
     return Loaded(_filled(module, tensors, device, dtype), detected)
 
@@ -171,8 +171,8 @@ def load_text_encoder(
     Model, overrides and errors are as for load_unet.
     """
     component = SECOND_TEXT_ENCODER if second else TEXT_ENCODER
-    stored, found = _open(model, component)
-    detected = detect(found, family=family or _noted(stored).family)
+    stored, files = _open(model, component)
+    detected = detect(files, family=family or _noted(stored).family)
     if config is None:
         known = FAMILIES.get(detected.family)
         config = (known.text_encoder_2 if second else known.text_encoder) if known else None
@@ -180,7 +180,7 @@ def load_text_encoder(
             raise InvalidWeights(
                 f"{stored.path}: {detected.reasons[0]}; give the text encoder's configuration"
             )
-    part, module = found.parts[component], on_meta(TextEncoder, config)
+    part, module = files.parts[component], on_meta(TextEncoder, config)
     tensors = _tensors(stored, part, part.checkpoint, module, f"text encoder of {detected.family}")
     return Loaded(_filled(module, tensors, device, dtype), detected)
 
@@ -193,9 +193,9 @@ def load_depth(
     config: DepthConfig = DPT_HYBRID,
 ) -> Loaded[DepthEstimator]:
     """The depth network of a depth-to-image model, or of a file of its own; errors as for load_unet."""
-    stored, found = _open(model, DEPTH)
-    detected = detect(found, family=_noted(stored).family)
-    part, module = found.parts[DEPTH], on_meta(DepthEstimator, config)
+    stored, files = _open(model, DEPTH)
+    detected = detect(files, family=_noted(stored).family)
+    part, module = files.parts[DEPTH], on_meta(DepthEstimator, config)
     tensors = _tensors(stored, part, part.checkpoint, module, "depth network")
     return Loaded(_filled(module, tensors, device, dtype), detected)
 
@@ -216,20 +216,20 @@ def _noted(stored: Stored) -> _Noted:
 def _open(model: str | os.PathLike[str], component: str) -> tuple[Stored, ModelFiles]:
     """A model and its files, which hold that component."""
     stored = resolve(model)
-    found = open_stored(stored)
-    if component not in found.parts:
+    files = open_stored(stored)
+    if component not in files.parts:
         raise UnknownModel(
-            f"{stored.path}: holds no {component.replace('_', ' ')}, only {', '.join(sorted(found.parts))}"
+            f"{stored.path}: holds no {component.replace('_', ' ')}, only {', '.join(sorted(files.parts))}"
         )
-    return stored, found
+    return stored, files
 
 
 def _tensors(
-    stored: Stored, part: Part, checkpoint: Checkpoint, module: nn.Module, what: str
+    stored: Stored, part: Part, checkpoint: Checkpoint, module: nn.Module, title: str
 ) -> dict[str, Tensor]:
     shapes = shapes_of(module)
     rules = part.naming.rules(shapes)
-    tensors = read_tensors(checkpoint, shapes, rules, what)
+    tensors = read_tensors(checkpoint, shapes, rules, title)
     if stored.detected is None or stored.linked:  # the store's own files were looked at when they were added
         check_finite(checkpoint, dict.fromkeys(map(rules.name, shapes)), part.prefix)
     return tensors

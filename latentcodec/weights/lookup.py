@@ -33,21 +33,22 @@ def find_network(
     names: Iterable[str],
     open_named: Callable[[str], Network],
     *,
-    given: Network | None,
-    kept: Network | None,
+    chosen: Network | None,
+    cached: Network | None,
     needs: str,
     way_out: str,
 ) -> Network:
-    """The network with this fingerprint: `given` by the user, `kept` from an earlier file, or of the store.
+    """The network with this fingerprint: the user's, one of an earlier file, or of the store.
 
-    names: those of the store to try, of which `hint`, the file's own, comes first; a name is never a path.
+    chosen: the user's; cached: one that an earlier file needed. names: those of the store to try, of which
+    `hint`, the file's own, comes first; a name is never a path.
     Raises WeightsMismatch where what was given, or has the name, has other weights; what `open_named` raises
     for the model of that name; and UnknownModel: `needs` and `way_out` say what is needed.
     """
-    for loaded in (given, kept):
+    for loaded in (chosen, cached):
         if loaded is not None and loaded.fingerprint == fingerprint:
             return loaded
-    other, failure = given, None
+    other, failure = chosen, None
     for name in sorted(names, key=lambda name: name != hint):
         try:
             network = open_named(name)

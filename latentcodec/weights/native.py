@@ -153,7 +153,8 @@ def read_weights(path: Path) -> NativeWeights:
     except FileNotFoundError as error:
         raise InvalidWeights(f"{path}: no such weights file") from error
     except (OSError, InvalidWeights, KeyError, ValueError, TypeError, RecursionError) as error:
-        raise InvalidWeights(f"{path}: not a native model's weights file ({error})") from error
+        reason = str(error).removeprefix(f"{path}: ")
+        raise InvalidWeights(f"{path}: not a native model's weights file ({reason})") from error
 
 
 @lru_cache(maxsize=4)

@@ -49,7 +49,7 @@ def _read() -> Mapping[str, Known]:
     return MappingProxyType(
         {
             name: Known(
-                name=name, **(values | {"files": tuple(KnownFile(**each) for each in values["files"])})
+                name=name, **(values | {"files": tuple(KnownFile(**file) for file in values["files"])})
             )
             for name, values in json.loads(text).items()
         }

@@ -60,17 +60,17 @@ def models_folder() -> Path:
 def stored_names() -> list[str]:
     """The names of the models in the store, sorted."""
     folder = models_folder()
-    names = sorted(each.name for each in folder.iterdir() if each.is_dir()) if folder.is_dir() else []
+    names = sorted(entry.name for entry in folder.iterdir() if entry.is_dir()) if folder.is_dir() else []
     return [name for name in names if _NAME.fullmatch(name)]
 
 
 def list_models() -> list[Stored]:
     """The models in the store, by name, without those whose model.json is damaged (`stored` raises then)."""
-    found = []
+    models = []
     for name in stored_names():
         with contextlib.suppress(InvalidWeights):
-            found.append(stored(name))
-    return found
+            models.append(stored(name))
+    return models
 
 
 def stored(name: str) -> Stored:
@@ -137,13 +137,13 @@ def place(model: Stored, sources: Mapping[str, Path], shared: Collection[str] = 
     Raises InvalidArgument where the name is taken, and OSError (a full disk).
     """
     with _incoming(model.name) as incoming:
-        needed = sum(where.stat().st_size for path, where in sources.items() if path not in shared)
+        needed = sum(source.stat().st_size for path, source in sources.items() if path not in shared)
         _check_space(incoming, needed)
         copied = []
-        for path, where in sorted(sources.items()):
+        for path, source in sorted(sources.items()):
             target = incoming / FILES / path
             target.parent.mkdir(parents=True, exist_ok=True)
-            copied.append(StoredFile(path, *_copy(where, target, path in shared)))
+            copied.append(StoredFile(path, *_copy(source, target, path in shared)))
         noted = replace(model, files=tuple(copied), licence=_licence(copied, model.licence))
         autoencoder = model.autoencoder.as_posix() if model.autoencoder else None
         write_manifest(incoming, noted, "" if model.path == Path() else model.path.as_posix(), autoencoder)
@@ -157,7 +157,7 @@ def link(model: Stored, sources: Mapping[str, Path]) -> Stored:
     """
     with _incoming(model.name) as incoming:
         files = [
-            StoredFile(path, where.stat().st_size, _hash(where)) for path, where in sorted(sources.items())
+            StoredFile(path, source.stat().st_size, _hash(source)) for path, source in sorted(sources.items())
         ]
         noted = replace(model, files=tuple(files), licence=_licence(files, model.licence), linked=True)
         autoencoder = str(model.autoencoder.resolve()) if model.autoencoder else None
@@ -178,27 +178,27 @@ def remove(name: str) -> None:
 def verify(model: Stored) -> list[str]:
     """What is wrong with a stored model's files, in words; empty where all are as they were added."""
     wrong = []
-    for each in model.files:
-        path = model.locate(each)
+    for file in model.files:
+        path = model.locate(file)
         if not path.is_file():
             wrong.append(f"{path}: missing")
-        elif path.stat().st_size != each.bytes:
-            wrong.append(f"{path}: {path.stat().st_size} bytes, was added with {each.bytes}")
-        elif (digest := _hash(path)) != each.sha256:
-            wrong.append(f"{path}: SHA-256 is {digest}, was added with {each.sha256}")
+        elif path.stat().st_size != file.bytes:
+            wrong.append(f"{path}: {path.stat().st_size} bytes, was added with {file.bytes}")
+        elif (digest := _hash(path)) != file.sha256:
+            wrong.append(f"{path}: SHA-256 is {digest}, was added with {file.sha256}")
     return wrong
 
 
-def _licence(files: Sequence[StoredFile], said: str | None) -> str | None:
+def _licence(files: Sequence[StoredFile], own: str | None) -> str | None:
     """The licence that is known already, and those of the known models that have these very files."""
-    have = {each.sha256 for each in files}
+    have = {file.sha256 for file in files}
     known = [
         model.licence
         for model in KNOWN.values()
-        if all(each.sha256 is not None and each.sha256 in have for each in model.files)
+        if all(file.sha256 is not None and file.sha256 in have for file in model.files)
     ]
     return (
-        "; ".join(dict.fromkeys(part for text in (said, *known) if text for part in text.split("; "))) or None
+        "; ".join(dict.fromkeys(part for text in (own, *known) if text for part in text.split("; "))) or None
     )
 
 
@@ -231,11 +231,11 @@ def _incoming(name: str) -> Iterator[Path]:
 
 def _remove_stale() -> None:
     """What a process that was killed has left: folders with no name that were not written to for a day."""
-    for each in models_folder().iterdir():
-        if each.name.startswith((_INCOMING, _OUTGOING)):
+    for folder in models_folder().iterdir():
+        if folder.name.startswith((_INCOMING, _OUTGOING)):
             with contextlib.suppress(OSError):
-                if time.time() - each.lstat().st_mtime > STALE_SECONDS:
-                    _delete(each)
+                if time.time() - folder.lstat().st_mtime > STALE_SECONDS:
+                    _delete(folder)
 
 
 def _delete(folder: Path) -> None:

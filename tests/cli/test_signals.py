@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -37,6 +38,15 @@ def start(*arguments: str | Path, before: str = "") -> subprocess.Popen[bytes]:
     while (line := process.stderr.readline()) != b"written\n":
         assert line, "the program ended before it wrote"
     return process
+
+
+@pytest.fixture(autouse=True)
+def heard() -> Iterator[None]:
+    """Signals are not ignored, as they are where the tests run under nohup; programs inherit that."""
+    before = [signal.signal(number, signal.SIG_DFL) for number in SIGNALS]
+    yield
+    for number, handler in zip(SIGNALS, before, strict=True):
+        signal.signal(number, handler)
 
 
 @pytest.mark.parametrize(

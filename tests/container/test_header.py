@@ -46,7 +46,9 @@ def headers(draw: st.DrawFn) -> Header:
         quality_level=draw(st.integers(0, 4000)),
         tile_size=draw(st.just(0) | st.integers(8, 40)) * 32,
     )
-    assume(header.model_number == PIXELS or not too_thin(header.width, header.height))
+    if header.model_number != PIXELS:
+        assume(not too_thin(header.width, header.height))
+        assume(header.tile_count << 16 <= max(3 * header.width * header.height, 1 << 18))
     try:
         header.validate()
     except LimitExceeded:
@@ -174,13 +176,23 @@ def test_largest_that_the_limits_allow(width: int, height: int, tile_size: int) 
 def test_a_picture_that_is_mostly_padding_is_kept_as_pixels(width: int, height: int, thin: bool) -> None:
     """2,097,152 x 1 pixels took the native model 60 times as long as as many in a square."""
     assert too_thin(width, height) == thin
-    header = replace(HEADER, width=width, height=height, tile_size=1024)
+    header = replace(HEADER, width=width, height=height, tile_size=4096)
     replace(header, model_number=PIXELS).validate()
     if thin:
         with pytest.raises(MalformedFile, match=f"{width} x {height} pixels are over two thirds padding"):
             header.validate()
     else:
         header.validate()
+
+
+def test_a_tile_has_a_third_of_the_smallest_on_average() -> None:
+    """44,544 x 11 pixels in tiles of 256 took five times as long as as many in a square."""
+    header = replace(HEADER, width=44_544, height=11, tile_size=256)
+    with pytest.raises(MalformedFile, match="174 tiles for 44544 x 11 pixels; a tile of model 1 has 21845"):
+        header.validate()
+    replace(header, model_number=PIXELS).validate()
+    for width, height, tile_size in ((44_544, 11, 2048), (257, 257, 256), (300, 50, 256), (8192, 1, 4096)):
+        replace(HEADER, width=width, height=height, tile_size=tile_size).validate()
 
 
 def test_autoencoders_have_a_limit_of_their_own() -> None:

@@ -8,17 +8,21 @@ tables, values ─► rANS ─► bytes changed ─► decode, whole and in part
 LATENTCODEC_FUZZ_CASES says how many cases each test tries. For hours of them, from a checkout:
 
     python -m tests.fuzz.test_files SECONDS [SEED]
+
+corpus.zip holds a file for each complaint that 20,000 of them met: `python -m tests.fuzz.test_files corpus`.
 """
 
 from __future__ import annotations
 
 import os
+import re
 import sys
 import time
+import zipfile
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
-from functools import cache
+from functools import cache, partial
 from itertools import count
 from pathlib import Path
 from random import Random
@@ -65,6 +69,7 @@ LIMITS = Limits(max_pixels=1 << 14, max_autoencoder_pixels=1 << 14, max_chunks=6
 SECONDS = 5.0  # of processor time for a case: pictures have 16 kilopixels at most
 MEMORY = 512 << 20  # bytes that a process of its own may grow by
 DECODED = 400  # of so many containers that are read, one is decoded
+CORPUS = Path(__file__).with_name("corpus.zip")
 _CPU = torch.device("cpu")
 
 Case = Callable[[Random], str]
@@ -201,9 +206,9 @@ def container_case(random: Random) -> str:
         assert report.intact
         assert file == unpack(data, LIMITS)
     if random.randrange(DECODED) == 0 and rest == "read":
-        _decode(data, partial=True)
+        _decode(data, rest=True)
         if came_to == "read":
-            return f"{kind} {_decode(data, partial=False)}"
+            return f"{kind} {_decode(data, rest=False)}"
     return f"{kind} {came_to}"
 
 
@@ -219,8 +224,8 @@ def decoding_case(random: Random) -> str:
         index = b"".join(write_varint(chunk_size(tile)) for tile in tiles)
         chunks = [Chunk("X", index) if chunk.type == "X" else chunk for chunk in chunks]
     data = write_chunks(chunks)
-    _decode(data, partial=True)
-    return f"{kind} {_decode(data, partial=False)}"
+    _decode(data, rest=True)
+    return f"{kind} {_decode(data, rest=False)}"
 
 
 def rans_case(random: Random) -> str:
@@ -228,16 +233,16 @@ def rans_case(random: Random) -> str:
     tables, rows, seed = _streams()[random.randrange(len(_streams()))]
     data = mutated(random, seed)
 
-    def take(partial: bool) -> None:
-        decoder = Decoder(data, tables.tables, partial=partial)
+    def take(*, cut: bool) -> None:
+        decoder = Decoder(data, tables.tables, partial=cut)
         for part in np.array_split(rows, 3):
             values = groups.take(decoder, tables, part)
             assert values.shape == part.shape
             assert np.abs(values).max(initial=0) <= 1 << 20
         decoder.finish()
 
-    _outcome(lambda: take(True))
-    return f"rans {_outcome(lambda: take(False))}"
+    _outcome(lambda: take(cut=True))
+    return f"rans {_outcome(lambda: take(cut=False))}"
 
 
 @cache
@@ -256,9 +261,9 @@ def _streams() -> list[tuple[GroupedTables, np.ndarray, bytes]]:
     return streams
 
 
-def _decode(data: bytes, *, partial: bool) -> str:
+def _decode(data: bytes, *, rest: bool) -> str:
     def decode() -> None:
-        file, report = read(data, LIMITS, partial)
+        file, report = read(data, LIMITS, rest)
         header = file.header
         reader: NativeReader | PixelReader | LatentReader
         if header.model_number == EXTERNAL_MODEL:
@@ -272,7 +277,7 @@ def _decode(data: bytes, *, partial: bool) -> str:
         picture, report = decode_with(reader, file, LIMITS, report)
         assert picture.pixels.shape == (header.height, header.width, 3)
         assert (picture.alpha is None) == (not header.has_alpha)
-        assert (report is not None) == partial
+        assert (report is not None) == rest
 
     return _outcome(decode)
 
@@ -297,6 +302,22 @@ TARGETS: dict[str, tuple[Case, int]] = {
 """What is tried, and how often in the tests."""
 
 
+def make_corpus(cases: int) -> None:
+    """Keep a changed file for each thing that reading one may complain of, or find nothing wrong with."""
+    kept: dict[tuple[str, str], bytes] = {}
+    for number in range(cases):
+        kind, data = changed_file(Random(f"corpus {number}"))
+        try:
+            unpack(data, LIMITS)
+            complaint = "read"
+        except LatentCodecError as error:
+            complaint = re.sub(r"[0-9a-f]*\d[0-9a-f]*|'.*?'", "#", str(error))
+        kept.setdefault((kind, complaint), data)
+    with zipfile.ZipFile(CORPUS, "w", zipfile.ZIP_DEFLATED) as archive:
+        for number, ((kind, _), data) in enumerate(sorted(kept.items())):
+            archive.writestr(zipfile.ZipInfo(f"{number:03}-{kind}.lci"), data)
+
+
 def run_case(target: str, seed: int, number: int) -> str:
     """What a case comes to; the same on every run with the same seed."""
     start = time.process_time()
@@ -315,9 +336,24 @@ def test_changed_files(target: str) -> None:
     assert came_to["read"] < cases * 0.7
 
 
+@pytest.mark.slow
+def test_the_corpus() -> None:
+    """A picture or an error of the library's for each; with other weights most are refused early."""
+    with zipfile.ZipFile(CORPUS) as archive:
+        files = [archive.read(name) for name in archive.namelist()]
+    assert len(files) > 100
+    for data in files:
+        start = time.process_time()
+        came_to = _outcome(partial(unpack, data, LIMITS))
+        _outcome(partial(info, data))
+        assert (_decode(data, rest=False) == "read") <= (came_to == "read")
+        _decode(data, rest=True)
+        assert time.process_time() - start < SECONDS
+
+
 def test_a_seed_of_each_kind_is_read() -> None:
     for data in seeds().values():
-        assert _decode(data, partial=False) == _decode(data, partial=True) == "read"
+        assert _decode(data, rest=False) == _decode(data, rest=True) == "read"
 
 
 def main(seconds: float, seed: int) -> None:
@@ -326,7 +362,7 @@ def main(seconds: float, seed: int) -> None:
 
     came_to, found = Counter[str](), 0
     for data in seeds().values():
-        _decode(data, partial=False)
+        _decode(data, rest=False)
     _streams()
     held = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_AS, (held + MEMORY, held + MEMORY))
@@ -347,5 +383,7 @@ def main(seconds: float, seed: int) -> None:
         print(f"{cases:9} {name}")
 
 
-if __name__ == "__main__":
+if __name__ == "__main__" and sys.argv[1] == "corpus":
+    make_corpus(20_000)
+elif __name__ == "__main__":
     main(float(sys.argv[1]), int(sys.argv[2]) if len(sys.argv) > 2 else 1)

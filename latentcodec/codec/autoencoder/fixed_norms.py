@@ -47,9 +47,9 @@ def fix_norms(network: Network, run: Callable[[Network], object]) -> Network:
     fixed = copy.deepcopy(network, shared)
     met: dict[nn.Module, FixedNorm] = {}
 
-    def meet(norm: nn.Module, given: tuple[Tensor, ...]) -> None:
+    def meet(norm: nn.Module, inputs: tuple[Tensor, ...]) -> None:
         if isinstance(norm, nn.GroupNorm):
-            met[norm] = FixedNorm(norm, given[0])
+            met[norm] = FixedNorm(norm, inputs[0])
 
     hooks = [
         module.register_forward_pre_hook(meet)

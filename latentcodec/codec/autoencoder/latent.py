@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from latentcodec.codec.autoencoder.vae_tiles import blended
-from latentcodec.codec.planes import Box
+from latentcodec.codec.planes import LatentBox
 from latentcodec.codec.values.coder import BoxLatents, Floats
 from latentcodec.container.autoencoder import (
     FINGERPRINT_BYTES,
@@ -98,7 +98,7 @@ class LatentCodec:
         """Latents (channels, h, w) of pixels (H, W, 3), sides multiples of the downscale."""
         height, width = (side // self.downscale for side in pixels.shape[:2])
 
-        def run(box: Box) -> npt.NDArray[np.float32]:
+        def run(box: LatentBox) -> npt.NDArray[np.float32]:
             x0, y0, x1, y1 = (edge * self.downscale for edge in box)
             with full_precision(self.device):
                 latent = self.module.encode(to_tensor(pixels[y0:y1, x0:x1], self.device))[0]
@@ -133,7 +133,7 @@ class LatentCodec:
         present.flat[list(missing)] = False
         across, down = header.tile_size or header.width, header.tile_size or header.height
 
-        def run(box: Box) -> npt.NDArray[np.float32]:
+        def run(box: LatentBox) -> npt.NDArray[np.float32]:
             x0, y0, x1, y1 = box
             rows, columns = ((low * scale // size, (high * scale - 1) // size + 1)
                              for low, high, size in ((y0, y1, down), (x0, x1, across)))  # fmt: skip
@@ -145,8 +145,8 @@ class LatentCodec:
             with full_precision(self.device):
                 batch = torch.from_numpy(np.ascontiguousarray(latents))[None].to(self.device)
                 picture = self.synthesise(batch)
-            shown: npt.NDArray[np.float32] = picture.permute(1, 2, 0).cpu().numpy()
-            return shown
+            samples: npt.NDArray[np.float32] = picture.permute(1, 2, 0).cpu().numpy()
+            return samples
 
         out = np.empty((header.height, header.width, 3), np.uint8)
         for top, band in blended(width, height, scale, 3, run):

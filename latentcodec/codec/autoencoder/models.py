@@ -32,24 +32,24 @@ def open_codec(model: str | os.PathLike[str], device: torch.device) -> LatentCod
 def codec_for(
     chunk: AutoencoderChunk,
     device: torch.device,
-    given: LatentCodec | None = None,
-    kept: LatentCodec | None = None,
+    chosen: LatentCodec | None = None,
+    cached: LatentCodec | None = None,
 ) -> LatentCodec:
     """The autoencoder that a file names.
 
-    given: the user's; kept: one that an earlier file needed. Raises as lookup.find_network does.
+    chosen: the user's; cached: one that an earlier file needed. Raises as lookup.find_network does.
     """
-    # Of the store only what was added with this fingerprint, and what has the name, to tell of its weights.
-    wanted = chunk.fingerprint.hex()
+    # Of the store only what was added with this fingerprint, and what has the name, to report other weights.
+    digest = chunk.fingerprint.hex()
     added = {entry.name: entry.fingerprint or "" for entry in list_models()}
-    names = [name for name in stored_names() if name == chunk.name or added.get(name, "").startswith(wanted)]
+    names = [name for name in stored_names() if name == chunk.name or added.get(name, "").startswith(digest)]
     return find_network(
         chunk.fingerprint,
         chunk.name,
         names,
         lambda name: open_codec(name, device),
-        given=given,
-        kept=kept,
+        chosen=chosen,
+        cached=cached,
         needs=f"the file needs the autoencoder {chunk.describe()}",
         way_out="add it with 'latentcodec models add PATH --name NAME', or name its files with --model",
     )

@@ -27,7 +27,7 @@ from latentcodec.codec.arguments import REFINED_FROM
 from latentcodec.codec.autoencoder.fixed_norms import fix_norms
 from latentcodec.codec.autoencoder.latent import LatentCodec, to_tensor
 from latentcodec.codec.autoencoder.vae_tiles import HALO, cores
-from latentcodec.codec.planes import Box, with_halo
+from latentcodec.codec.planes import LatentBox, with_halo
 from latentcodec.codec.values import scalar
 from latentcodec.codec.values.coder import Floats
 from latentcodec.container.autoencoder import ScalarQuantiser
@@ -41,7 +41,7 @@ Array = TypeVar("Array", Tensor, Floats)
 
 STEPS = (*[0] * REFINED_FROM, 4, 8, 20, 40, 80, 200)  # gradient steps, by effort
 MEMORY = 2_200_000_000  # bytes that the decoder may keep for a gradient
-_SAMPLE = 20  # side of the piece that tells how much; up to 16, convolutions keep more
+_SAMPLE = 20  # side of the piece that shows how much; up to 16, convolutions keep more
 _RATE = 0.1925  # nats: a bit is worth 2 ln 2 / 12 squared steps at high rates; over ln 2, and a little more
 _PACE = 0.12  # steps that Adam moves a latent at first
 _NEIGHBOURS = 0.15  # what each of the four says of the one between
@@ -76,11 +76,11 @@ def refine(
 class Part(NamedTuple):
     """What of a piece is decoded at once, and what of that counts."""
 
-    seen: Box
-    counts: Box
+    seen: LatentBox
+    counts: LatentBox
 
 
-def split(core: Box, width: int, height: int, positions: float) -> list[Part]:
+def split(core: LatentBox, width: int, height: int, positions: float) -> list[Part]:
     """Parts of a piece of width x height, alike in size: each sees at most so many positions, but 20 a side.
 
     What they count is the core, each position once, and around it half of a part's halo, which latents at its
@@ -104,7 +104,7 @@ def split(core: Box, width: int, height: int, positions: float) -> list[Part]:
     return parts
 
 
-def _cut(plane: Array, box: Box, scale: int = 1) -> Array:
+def _cut(plane: Array, box: LatentBox, scale: int = 1) -> Array:
     """The box of a plane (channels, h * scale, w * scale), a view."""
     x0, y0, x1, y1 = (edge * scale for edge in box)
     return plane[:, y0:y1, x0:x1]
@@ -119,19 +119,19 @@ def _fixed(codec: LatentCodec, latents: Tensor | None = None) -> Autoencoder:
 
 def _kept_bytes(codec: LatentCodec, network: Autoencoder) -> float:
     """What the decoder keeps for a gradient, in bytes a latent position: measured on a small plane."""
-    kept: dict[int, torch.UntypedStorage] = {}
+    storages: dict[int, torch.UntypedStorage] = {}
 
     def keep(tensor: Tensor) -> None:
         storage = tensor.untyped_storage()
-        kept[storage.data_ptr()] = storage
+        storages[storage.data_ptr()] = storage
 
     with full_precision(codec.device), torch.inference_mode(False), torch.enable_grad():
         plane = torch.zeros((1, codec.latents, _SAMPLE, _SAMPLE), device=codec.device, requires_grad=True)
         with torch.autograd.graph.saved_tensors_hooks(keep, lambda nothing: nothing):
             network.decode(plane)
     for weight in network.parameters():
-        kept.pop(weight.untyped_storage().data_ptr(), None)
-    return max(sum(storage.nbytes() for storage in kept.values()) / _SAMPLE**2, 1.0)
+        storages.pop(weight.untyped_storage().data_ptr(), None)
+    return max(sum(storage.nbytes() for storage in storages.values()) / _SAMPLE**2, 1.0)
 
 
 def _refine_piece(
@@ -140,7 +140,7 @@ def _refine_piece(
     pixels: Pixels,
     quantiser: ScalarQuantiser,
     iterations: int,
-    core: Box,
+    core: LatentBox,
     parts: Sequence[Part],
 ) -> Floats:
     device, scale = codec.device, codec.downscale
@@ -160,17 +160,17 @@ def _refine_piece(
             optimiser.param_groups[0]["lr"] = _PACE * (1 - iteration / iterations) ** 0.5
             optimiser.zero_grad()
             rounding = torch.rand(z.shape, generator=noise).sub(0.5).to(device)
-            shown = ((z.detach() + rounding) * steps + offsets).requires_grad_()
-            network = codec.module if len(parts) == 1 else _fixed(codec, shown.detach())
+            noisy = ((z.detach() + rounding) * steps + offsets).requires_grad_()
+            network = codec.module if len(parts) == 1 else _fixed(codec, noisy.detach())
             for seen, counts in parts:
-                decoded = network.decode(_cut(shown, seen)[None])[0]
+                decoded = network.decode(_cut(noisy, seen)[None])[0]
                 counted = counts[0] - seen[0], counts[1] - seen[1], counts[2] - seen[0], counts[3] - seen[1]
                 error = _cut(decoded, counted, scale) - _cut(target, counts, scale)
                 (error.square().sum() * weight).backward()  # type: ignore[no-untyped-call]
             rate = _RATE * (1 + (z - _expected(z)).abs() * 2).log().mul(inside).sum()
             rate.backward()  # type: ignore[no-untyped-call]
-            if z.grad is not None and shown.grad is not None:
-                z.grad = (z.grad + shown.grad * steps) * inside
+            if z.grad is not None and noisy.grad is not None:
+                z.grad = (z.grad + noisy.grad * steps) * inside
             optimiser.step()
         refined: Floats = (z.detach() * steps + offsets).double().cpu().numpy()
     return refined if np.isfinite(refined).all() else latents

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import numpy.typing as npt
 
-from latentcodec.codec.planes import Box, squares
+from latentcodec.codec.planes import LatentBox, squares
 
 CORE = 64
 HALO = 16
@@ -27,7 +27,7 @@ Samples = npt.NDArray[np.float32]
 
 
 def blended(
-    width: int, height: int, scale: int, channels: int, run: Callable[[Box], Samples]
+    width: int, height: int, scale: int, channels: int, run: Callable[[LatentBox], Samples]
 ) -> Iterator[tuple[int, Samples]]:
     """Run pieces of a plane of width x height positions, and mix what they show.
 
@@ -45,20 +45,20 @@ def blended(
         for x in range(0, width, CORE):
             left, right = max(x - RAMP, 0), min(x + CORE + RAMP, width)
             x0, y0 = max(x - HALO, 0), max(y - HALO, 0)
-            shown = run((x0, y0, min(x + CORE + HALO, width), min(y + CORE + HALO, height)))
+            piece = run((x0, y0, min(x + CORE + HALO, width), min(y + CORE + HALO, height)))
             across = slice((left - x0) * scale, (right - x0) * scale)
-            part = shown[(top - y0) * scale : (bottom - y0) * scale, across]
+            part = piece[(top - y0) * scale : (bottom - y0) * scale, across]
             weights = rows * _weights(x, left, right, width, scale)[None, :, None]
             band[:, left * scale : right * scale] += part * weights
         if carried is not None:
             band[: len(carried)] += carried
         last = y + CORE >= height
-        kept = len(band) if last else (y + CORE - RAMP - top) * scale
-        carried = band[kept:]
-        yield top * scale, band[:kept]
+        finished = len(band) if last else (y + CORE - RAMP - top) * scale
+        carried = band[finished:]
+        yield top * scale, band[:finished]
 
 
-def cores(width: int, height: int) -> list[Box]:
+def cores(width: int, height: int) -> list[LatentBox]:
     """The cores of a plane, in the order in which `blended` runs their pieces."""
     if width * height <= WHOLE:
         return [(0, 0, width, height)]

@@ -24,7 +24,7 @@ from torch import Tensor
 from latentcodec.codec.autoencoder.latent import LatentCodec
 from latentcodec.codec.autoencoder.vae_tiles import Samples, blended, cores
 from latentcodec.codec.cleanup.denoiser import SCHEDULE, CleanupDenoiser, Place
-from latentcodec.codec.planes import Box
+from latentcodec.codec.planes import LatentBox
 from latentcodec.codec.values.coder import BoxLatents
 from latentcodec.container.cleanup import MAX_SEED, PREDICTIONS, CleanupChunk, unpack_error
 from latentcodec.container.file import Header
@@ -72,7 +72,7 @@ class Cleaner:
         self.width, self.height, self.downscale = width, height, codec.downscale
         self._picture, self._device = (header.height, header.width), codec.device
 
-    def clean(self, number: int, box: Box, latents: Samples) -> Samples:
+    def clean(self, number: int, box: LatentBox, latents: Samples) -> Samples:
         """A tile's piece (C, rows, columns), cleaned; as it was where the network's answer is not finite."""
         x0, y0, x1, y1 = (edge * self.downscale for edge in box)
         place = Place(*self._picture, y0, x0, y1 - y0, x1 - x0)
@@ -98,7 +98,7 @@ class Cleaner:
         return self.change_of(self.chunk.amounts, plain, self.clean)
 
     def change_of(
-        self, amounts: Sequence[int], plain: BoxLatents, clean: Callable[[int, Box, Samples], Samples]
+        self, amounts: Sequence[int], plain: BoxLatents, clean: Callable[[int, LatentBox, Samples], Samples]
     ) -> Samples | None:
         """The same for other amounts; clean: as the method."""
         shares = [SHARES[Amount(amount)] * self.strength for amount in amounts]
@@ -106,7 +106,7 @@ class Cleaner:
             return None
         numbers = count()
 
-        def run(box: Box) -> Samples:
+        def run(box: LatentBox) -> Samples:
             number, latents = next(numbers), plain(box)
             share = np.float32(shares[number])
             change = share * (clean(number, box, latents) - latents) if share else np.zeros_like(latents)
@@ -134,7 +134,7 @@ def choose_amounts(
     """
     pieces: dict[int, Samples] = {}
 
-    def clean(number: int, box: Box, latents: Samples) -> Samples:
+    def clean(number: int, box: LatentBox, latents: Samples) -> Samples:
         if number not in pieces:
             pieces[number] = cleaner.clean(number, box, latents)
         return pieces[number]
@@ -149,11 +149,11 @@ def choose_amounts(
     amounts = [int(tiles.choose(number, before, uniform, limit)) for number in range(len(nothing))]
     del uniform
     for _ in range(_ROUNDS if any(amounts) else 0):
-        shown = decoded(amounts)
+        cleaned = decoded(amounts)
         worse = [
             number
             for number in range(len(amounts))
-            if tiles.choose(number, before, {Amount.FULL: shown}, limit, same=True) is Amount.OFF
+            if tiles.choose(number, before, {Amount.FULL: cleaned}, limit, same=True) is Amount.OFF
         ]
         if not worse:
             return tuple(amounts)
@@ -173,15 +173,15 @@ class _Tiles:
         self._columns = sum(1 for box in self._boxes if box[1] == 0)
 
     def choose(
-        self, number: int, plain: Pixels, shown: dict[Amount, Pixels], limit: float, *, same: bool = False
+        self, number: int, plain: Pixels, cleaned: dict[Amount, Pixels], limit: float, *, same: bool = False
     ) -> Amount:
-        """The amount of a tile; shown: the picture of each amount.
+        """The amount of a tile; cleaned: the picture of each amount.
 
         same: whether one that equals the plain picture is a choice.
         """
         cut = partial(self._cut, number)
         original, before = cut(self._picture.pixels), cut(plain)
-        candidates = {amount: cut(pixels) for amount, pixels in shown.items()}
+        candidates = {amount: cut(pixels) for amount, pixels in cleaned.items()}
         if not same:
             candidates = {
                 amount: samples for amount, samples in candidates.items() if not torch.equal(samples, before)

@@ -101,13 +101,13 @@ def cleaner_for(
     codec: LatentCodec,
     strength: float,
     request: CleanupRequest | None = None,
-    kept: CleanupDenoiser | None = None,
+    cached: CleanupDenoiser | None = None,
 ) -> Cleaner | None:
     """The clean-up of a file at a strength of 0 to 1; None where nothing is to be done.
 
     request: the user's. A file that stores no clean-up takes denoiser, preset, prompt and seed from it, at
     the error that uniform quantisation has in steps of its size, everywhere and without the encoder's
-    comparison with the source: a CleanupWarning says so. kept: the denoiser of an earlier file.
+    comparison with the source: a CleanupWarning says so. cached: the denoiser of an earlier file.
     Raises InvalidArgument where that cannot be, MalformedFile, and as denoiser_for does.
     """
     if not strength:
@@ -117,7 +117,7 @@ def cleaner_for(
     if chunk is not None:
         if not any(chunk.amounts):
             return None
-        denoiser = denoiser_for(chunk, codec.device, request.denoiser if request else None, kept)
+        denoiser = denoiser_for(chunk, codec.device, request.denoiser if request else None, cached)
         return Cleaner(chunk, denoiser, codec, header, strength)
     if request is None or autoencoder.scalar is None:
         why = (

@@ -148,30 +148,30 @@ def open_unet(model: str | os.PathLike[str], device: torch.device) -> CleanupUNe
 def denoiser_for(
     chunk: CleanupChunk,
     device: torch.device,
-    given: CleanupDenoiser | None = None,
-    kept: CleanupDenoiser | None = None,
+    chosen: CleanupDenoiser | None = None,
+    cached: CleanupDenoiser | None = None,
 ) -> CleanupDenoiser:
     """The denoiser that a file names.
 
-    given: the user's; kept: one that an earlier file needed. Raises as lookup.find_network does.
+    chosen: the user's; cached: one that an earlier file needed. Raises as lookup.find_network does.
     """
     # Of the store only what has this UNet, or the name, so that an error can say that the weights differ; and
     # what was added before the store noted fingerprints of UNets.
-    wanted = chunk.fingerprint.hex()
+    digest = chunk.fingerprint.hex()
     names = [
         model.name
         for model in list_models()
         if model.detected
         and UNET in model.detected.components
-        and (model.name == chunk.name or model.fingerprints.get(UNET, wanted).startswith(wanted))
+        and (model.name == chunk.name or model.fingerprints.get(UNET, digest).startswith(digest))
     ]
     return find_network(
         chunk.fingerprint,
         chunk.name,
         names,
         lambda name: open_unet(name, device),
-        given=given,
-        kept=kept,
+        chosen=chosen,
+        cached=cached,
         needs=f"the file's clean-up needs the UNet {chunk.describe()}",
         way_out=f"{_WAY_OUT}, or leave --cleanup out",
     )

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from latentcodec.codec.decoder import decode_with
 from latentcodec.codec.native.coder import NativeCodec
-from latentcodec.codec.planes import PATCH, Box, LatentPlane, squares, with_halo
+from latentcodec.codec.planes import PATCH, LatentBox, LatentPlane, squares, with_halo
 from latentcodec.container.file import File, Header, Limits, Tile
 from latentcodec.container.salvage import Report
 from latentcodec.picture.picture import Picture, Pixels
@@ -85,7 +85,7 @@ def synthesise_picture(
         return codec.synthesise(torch.from_numpy(latents.astype(np.int32)), header.quality_level)
 
     for box in pieces(plane.shape[2], plane.shape[1]):
-        if missing and not _seen(present, box, halo, header):
+        if missing and not _touches_present_tile(present, box, halo, header):
             out[box[1] * PATCH : box[3] * PATCH, box[0] * PATCH : box[2] * PATCH] = _GRAY
             continue
         piece = synthesise_tile(plane, box, halo, synthesise)
@@ -98,7 +98,7 @@ def synthesise_picture(
 
 
 def synthesise_tile(
-    plane: LatentPlane, box: Box, halo: int, synthesise: Callable[[LatentPlane], Pixels]
+    plane: LatentPlane, box: LatentBox, halo: int, synthesise: Callable[[LatentPlane], Pixels]
 ) -> Pixels:
     """Pixels (8h, 8w, 3) of a tile from the latent plane (C, H, W); box and halo in latents."""
     height, width = plane.shape[1:]
@@ -108,14 +108,14 @@ def synthesise_tile(
     return pixels[top : top + (box[3] - box[1]) * PATCH, left : left + (box[2] - box[0]) * PATCH]
 
 
-def _seen(present: NDArray[np.bool_], box: Box, halo: int, header: Header) -> bool:
+def _touches_present_tile(present: NDArray[np.bool_], box: LatentBox, halo: int, header: Header) -> bool:
     """Whether a piece (in latents) with its halo touches a tile that is there."""
     x0, y0, x1, y1 = (edge * PATCH for edge in with_halo(box, halo, 1 << 30, 1 << 30))
     across, down = header.tile_size or header.width, header.tile_size or header.height
     return bool(present[y0 // down : (y1 - 1) // down + 1, x0 // across : (x1 - 1) // across + 1].any())
 
 
-def pieces(width: int, height: int) -> list[Box]:
+def pieces(width: int, height: int) -> list[LatentBox]:
     """Boxes of latents that are synthesised at once."""
     if width * height <= PIECE_LATENTS:
         return [(0, 0, width, height)]

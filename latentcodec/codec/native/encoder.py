@@ -23,7 +23,7 @@ from latentcodec.codec.native import search
 from latentcodec.codec.native.coder import NativeCodec
 from latentcodec.codec.native.decoder import pieces, synthesise_picture
 from latentcodec.codec.native.distortion import Slopes, measure
-from latentcodec.codec.planes import PATCH, Box, LatentPlane, empty_plane, latent_box, with_halo
+from latentcodec.codec.planes import PATCH, LatentBox, LatentPlane, empty_plane, latent_box, with_halo
 from latentcodec.codec.targets import Attempt, Encoded
 from latentcodec.container.chunks import DEFAULT_LIMITS, Limits
 from latentcodec.container.file import File, Header, Tile, default_tile_size, pack
@@ -113,11 +113,11 @@ class NativeEncoder(BaseEncoder):
         data = pack(file)
         return Attempt(file.header.quality_level, len(data), math.inf, Encoded(file, data))
 
-    def _analyse(self, box: Box, level: int) -> Tensor:
+    def _analyse(self, box: LatentBox, level: int) -> Tensor:
         return analyse_tile(self._padded, box, self._halo, lambda pixels: self.codec.analyse(pixels, level))
 
     def _slopes(
-        self, latents: Tensor, gradients: bool, *, plane: LatentPlane, box: Box, level: int
+        self, latents: Tensor, gradients: bool, *, plane: LatentPlane, box: LatentBox, level: int
     ) -> Slopes:
         """What the picture says of a tile's latents, in the plane around it."""
         x0, y0, x1, y1 = box
@@ -159,7 +159,7 @@ class NativeEncoder(BaseEncoder):
         return synthesise_picture(self.codec, plane, file.header)
 
 
-def analyse_tile(pixels: Pixels, box: Box, halo: int, analyse: Callable[[Pixels], Tensor]) -> Tensor:
+def analyse_tile(pixels: Pixels, box: LatentBox, halo: int, analyse: Callable[[Pixels], Tensor]) -> Tensor:
     """y (C, h, w) of a tile.
 
     pixels: the whole picture, sides multiples of 8; box: the tile in latents; halo: in latents.

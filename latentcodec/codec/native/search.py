@@ -87,9 +87,9 @@ def search(
                 change = sign * linear + rise * logarithmic + curvature / 2
                 gains.append(costs[step.rows, places + sign] + price * change)
             up, down = gains
-            taken = torch.rand(up.shape, generator=random).to(up.device) < SHARE
-            taken &= torch.minimum(up, down) < costs[step.rows, places] - LEAST_GAIN
-            targets.append(step.values + (taken & (step.rows > 0)) * torch.where(up < down, 1.0, -1.0))
+            chosen = torch.rand(up.shape, generator=random).to(up.device) < SHARE
+            chosen &= torch.minimum(up, down) < costs[step.rows, places] - LEAST_GAIN
+            targets.append(step.values + (chosen & (step.rows > 0)) * torch.where(up < down, 1.0, -1.0))
         return targets
 
     def quantised(values: list[Tensor]) -> QuantisedTile:
@@ -109,8 +109,8 @@ def _better(old: _State, new: _State, grid: tuple[int, int]) -> list[Tensor]:
     """The values: of each cell those that cost less, there and in its surroundings, where they show too."""
     change = (new.cost - old.cost).view(1, 1, *grid)
     around = F.avg_pool2d(change, 3, 1, 1, count_include_pad=False)
-    taken = (change + AROUND * around).flatten() < 0
-    return [torch.where(taken, b.values, a.values) for a, b in zip(old.steps, new.steps, strict=True)]
+    cheaper = (change + AROUND * around).flatten() < 0
+    return [torch.where(cheaper, b.values, a.values) for a, b in zip(old.steps, new.steps, strict=True)]
 
 
 def _curvature(codec: NativeCodec, level: int) -> Tensor:

@@ -139,16 +139,16 @@ class _Context:
         expected = np.clip((features * weights).sum(2) >> WEIGHT_BITS, least, _HIGHEST)
         level = np.searchsorted(self.thresholds, expected, side="right")
         values = code(members, places, *aim(expectation, level))
-        seen = np.clip(values, -SATURATION, SATURATION)
-        residual = UNIT * seen - expectation
-        self.values[places, members], self.seen[places, members] = values, seen
+        saturated = np.clip(values, -SATURATION, SATURATION)
+        residual = UNIT * saturated - expectation
+        self.values[places, members], self.seen[places, members] = values, saturated
         self.residuals[places, members] = residual
         if not starts:
             relative = np.minimum(features * 256 // expected[..., None], _RELATIVE_LIMIT)
             target = np.minimum(np.abs(residual) * (UNIT * 256) // expected, _RELATIVE_LIMIT)
             self.magnitude.learn(relative.transpose(1, 0, 2), target.T, members)
         if first:
-            cross.learn(before[None], (UNIT * seen - spatial).T)
+            cross.learn(before[None], (UNIT * saturated - spatial).T)
 
     def _features(self, members: slice, near: Ints, around: Ints, before: Ints) -> Ints:
         """(n, channels, 4), in 1/256: what the expected magnitude is a weighted sum of."""
@@ -243,12 +243,12 @@ class _Fit:
         diagonal = np.arange(count)
         products = self._products.copy()
         products[:, diagonal, diagonal] += self._ridge
-        wanted = _ONE * self._targets + self._ridge * self._start
+        targets = _ONE * self._targets + self._ridge * self._start
         # Shifted below 2^31, so that the sums of products with weights stay far below 2^63.
         shift = max(int(products[:, diagonal, diagonal].max()).bit_length() - 31, 0)
         products >>= shift
-        wanted >>= shift
+        targets >>= shift
         for j in range(count):
-            error = wanted[:, j] - (self.weights * products[:, j]).sum(1)
+            error = targets[:, j] - (self.weights * products[:, j]).sum(1)
             change = error // np.maximum(products[:, j, j], 1)
             np.clip(self.weights[:, j] + change, -self._limit, self._limit, out=self.weights[:, j])

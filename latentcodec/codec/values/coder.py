@@ -20,11 +20,11 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from latentcodec.codec.planes import Box, LatentPlane
+from latentcodec.codec.planes import LatentBox, LatentPlane
 
 Floats = npt.NDArray[np.float64]
 Values = npt.NDArray[np.int64]
-BoxLatents = Callable[[Box], npt.NDArray[np.float32]]
+BoxLatents = Callable[[LatentBox], npt.NDArray[np.float32]]
 """Gives the latents (channels, h, w) of a box of a picture's plane."""
 
 
@@ -74,7 +74,7 @@ class ValueCoder(Protocol):
 def latents_of(coder: ValueCoder, plane: LatentPlane) -> BoxLatents:
     """The latents of a plane of values (channels, h, w), box by box: all at once would take much memory."""
 
-    def latents(box: Box) -> npt.NDArray[np.float32]:
+    def latents(box: LatentBox) -> npt.NDArray[np.float32]:
         x0, y0, x1, y1 = box
         return coder.dequantise(plane[:, y0:y1, x0:x1]).astype(np.float32)
 

@@ -84,8 +84,8 @@ def _unpack(stream: bytes, channels: int, height: int, width: int) -> Bytes:
     groups = [min(GROUP, channels - first) for first in range(0, channels, GROUP)]
     size = sum(COLOURS * count + height * width for count in groups)
     try:
-        if (held := zstandard.frame_content_size(stream)) != size:
-            raise MalformedFile(f"palette: the stream holds {held} bytes, the tile needs {size}")
+        if (stored := zstandard.frame_content_size(stream)) != size:
+            raise MalformedFile(f"palette: the stream holds {stored} bytes, the tile needs {size}")
         reader = zstandard.ZstdDecompressor()
         content = reader.decompress(stream, max_output_size=size, allow_extra_data=False)
     except zstandard.ZstdError as error:
@@ -143,15 +143,15 @@ def _dither(picture: Floats, palette: Floats) -> Bytes:
     Positions with the same x + 2y do not see each other, and go together.
     """
     height, width, _ = picture.shape
-    wanted = np.pad(picture, ((0, 1), (1, 1), (0, 0)))
+    targets = np.pad(picture, ((0, 1), (1, 1), (0, 0)))
     indices = np.zeros((height, width), np.uint8)
     for diagonal in range(width + 2 * (height - 1)):
         y = np.arange(max(0, -(-(diagonal - width + 1) // 2)), min(height, diagonal // 2 + 1))
         x = diagonal - 2 * y
-        colours = np.clip(wanted[y, x + 1], 0, 255)
+        colours = np.clip(targets[y, x + 1], 0, 255)
         chosen = _nearest(colours, palette)
         indices[y, x] = chosen
         error = colours - palette[chosen]
         for dy, dx, share in ((0, 1, 7), (1, -1, 3), (1, 0, 5), (1, 1, 1)):
-            wanted[y + dy, x + 1 + dx] += error * share / 16
+            targets[y + dy, x + 1 + dx] += error * share / 16
     return indices

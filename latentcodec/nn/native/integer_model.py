@@ -189,6 +189,6 @@ class IntegerModel:
                 )
                 latent = (means + FRACTION * residual).clamp(-MEAN_LIMIT, MEAN_LIMIT) * valid
                 put_step(cells, step, latent)
-                shown = self.log_table[latent.abs().long()]
-                context.append(torch.where(latent < 0, -shown, shown))
+                magnitude = self.log_table[latent.abs().long()]
+                context.append(torch.where(latent < 0, -magnitude, magnitude))
             return from_cells(cells)[0, :, :height, :width].contiguous()

@@ -195,8 +195,8 @@ class _Layer(nn.Module):
             projections[name](normed).unflatten(-1, (self.heads, -1)).transpose(1, 2)
             for name in ("query", "key", "value")
         )
-        seen = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
-        x = x + self.attention["output"]["dense"](seen)
+        attended = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
+        x = x + self.attention["output"]["dense"](attended)
         change: Tensor = self.output["dense"](F.gelu(self.intermediate["dense"](self.layernorm_after(x))))
         return x + change
 
@@ -215,7 +215,7 @@ class _Neck(nn.Module):
         )
         widths = (*config.backbone_widths[:2], *config.reassembled_widths)
         self.convs = nn.ModuleList(
-            nn.Conv2d(each, config.fusion_width, 3, padding=1, bias=False) for each in widths
+            nn.Conv2d(width, config.fusion_width, 3, padding=1, bias=False) for width in widths
         )
         self.fusion_stage: Any = nn.ModuleDict(
             {"layers": nn.ModuleList(_Fusion(config.fusion_width) for _ in widths)}

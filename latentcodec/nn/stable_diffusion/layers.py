@@ -182,8 +182,8 @@ def _double_and_convolve(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tens
     )
     for row, rows in enumerate(_merged_taps(weight, 2)):
         for column, kernel in enumerate(_merged_taps(rows, 3)):
-            seen = padded[:, :, row : row + height + 1, column : column + width + 1]
-            out[:, :, row::2, column::2] = F.conv2d(seen, kernel, bias)
+            window = padded[:, :, row : row + height + 1, column : column + width + 1]
+            out[:, :, row::2, column::2] = F.conv2d(window, kernel, bias)
     return out
 
 

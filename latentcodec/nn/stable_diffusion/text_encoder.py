@@ -176,8 +176,8 @@ class _Attention(nn.Module):
             projection(x).unflatten(-1, (self.heads, -1)).transpose(1, 2)
             for projection in (self.q_proj, self.k_proj, self.v_proj)
         )
-        seen = F.scaled_dot_product_attention(q, k, v, is_causal=True)
-        mixed: Tensor = self.out_proj(seen.transpose(1, 2).flatten(2))
+        attended = F.scaled_dot_product_attention(q, k, v, is_causal=True)
+        mixed: Tensor = self.out_proj(attended.transpose(1, 2).flatten(2))
         return mixed
 
 

@@ -64,8 +64,8 @@ def tokenize(text: str, *, padding: int) -> TokenSequence:
     spells it: say so to its author. Raises as encode does.
     """
     ids = encode(text)
-    kept = [START, *ids[: LENGTH - 2], END]
-    return TokenSequence((*kept, *[padding] * (LENGTH - len(kept))), decode(ids[LENGTH - 2 :]))
+    tokens = [START, *ids[: LENGTH - 2], END]
+    return TokenSequence((*tokens, *[padding] * (LENGTH - len(tokens))), decode(ids[LENGTH - 2 :]))
 
 
 def encode(text: str) -> list[int]:
@@ -124,7 +124,7 @@ def _merge(word: bytes) -> list[int]:
     ids[-1] += len(vocabulary.byte_ids)
     count = len(ids)
     before, after = list(range(-1, count - 1)), list(range(1, count + 1))
-    gone = -1
+    absorbed = -1
 
     def merged(left: int) -> int | None:
         right = after[left]
@@ -137,14 +137,14 @@ def _merge(word: bytes) -> list[int]:
         if merged(left) != token:
             continue
         right = after[left]
-        ids[left], ids[right] = token, gone
+        ids[left], ids[right] = token, absorbed
         after[left] = after[right]
         if after[left] < count:
             before[after[left]] = left
         for neighbour in (before[left], left):
             if neighbour >= 0 and (candidate := merged(neighbour)) is not None:
                 heappush(queue, (candidate, neighbour))
-    return [token for token in ids if token != gone]
+    return [token for token in ids if token != absorbed]
 
 
 @dataclass(frozen=True)

@@ -193,15 +193,15 @@ class UNet(nn.Module):
     ) -> Tensor:
         """(B, width), the sum of the embeddings that the resnets get."""
         config = self.config
-        for name, given, wanted in (
+        for name, value, needed in (
             ("labels", labels, config.classes),
             ("added", added, config.added),
             ("time_condition", time_condition, config.time_condition),
         ):
-            if given is not None and not wanted:
+            if value is not None and not needed:
                 raise InvalidArgument(f"{name}: this model takes none")
-            if given is None and wanted and name != "time_condition":
-                raise InvalidArgument(f"{name}: this model needs it, of width {wanted}")
+            if value is None and needed and name != "time_condition":
+                raise InvalidArgument(f"{name}: this model needs it, of width {needed}")
         times = torch.as_tensor(timestep, device=x.device).expand(len(x))
         embedding: Tensor = self.time_embedding(
             sinusoid(times, config.channels[0]).to(x.dtype), time_condition
@@ -227,7 +227,7 @@ class _Level(nn.Module):
 
     def __init__(self, config: UNetConfig, level: int, inputs: list[int]) -> None:
         super().__init__()
-        self.resnets = nn.ModuleList(_resnet(config, each, config.channels[level]) for each in inputs)
+        self.resnets = nn.ModuleList(_resnet(config, width, config.channels[level]) for width in inputs)
         self.attentions = nn.ModuleList(
             _transformer(config, level, config.depth[level], config.cross_only[level])
             for _ in inputs

@@ -29,7 +29,7 @@ Shape = tuple[int, ...]
 
 MAX_NAME = 512  # characters; the longest of the families known here has 105
 MAX_INDEX_BYTES = 8 << 20  # of a sharded checkpoint; SDXL's UNet needs 0.2 MB
-_HEAD = 512  # bytes that tell a file's kind
+_HEAD = 512  # bytes that show a file's kind
 # What a download leaves in a weights file's place, by its first bytes.
 _NO_WEIGHTS = (
     (b"version https://git-lfs", "a Git LFS pointer: run `git lfs pull` where it came from"),
@@ -113,13 +113,13 @@ def open_checkpoint(path: Path) -> Checkpoint:
     # safetensors begin with their header's length, 8 bytes that may look like another file's.
     opens_header = head[8:9] == b"{"
     if head[:4] == b"PK\x03\x04" or (head[:1] == b"\x80" and not (opens_header and head[4:8] == bytes(4))):
-        return _with_plain_names(Checkpoint(path, *_held(read_pickle(path))))
+        return _with_plain_names(Checkpoint(path, *_shapes_and_reader(read_pickle(path))))
     if opens_header:
         return _with_plain_names(Checkpoint(path, *read_safetensors(path)))
     start = head.lstrip().lower()
-    for magic, what in _NO_WEIGHTS:
+    for magic, description in _NO_WEIGHTS:
         if start.startswith(magic.lower()):
-            raise InvalidWeights(f"{path}: this is no weights file but {what}")
+            raise InvalidWeights(f"{path}: this is no weights file but {description}")
     raise InvalidWeights(f"{path}: neither a safetensors nor a PyTorch file; it begins {head[:8]!r}")
 
 
@@ -134,7 +134,7 @@ def _with_plain_names(checkpoint: Checkpoint) -> Checkpoint:
     return checkpoint
 
 
-def _held(tensors: Mapping[str, Tensor]) -> tuple[dict[str, Shape], Callable[[str], Tensor]]:
+def _shapes_and_reader(tensors: Mapping[str, Tensor]) -> tuple[dict[str, Shape], Callable[[str], Tensor]]:
     return {name: tuple(tensor.shape) for name, tensor in tensors.items()}, tensors.__getitem__
 
 
@@ -153,11 +153,11 @@ def _read_shards(path: Path) -> Checkpoint:
         if not isinstance(name, str) or name != Path(name).name or name.endswith(".json"):
             raise InvalidWeights(f"{path}: names the shard {name!r}, which is no file of its folder")
     shards = {name: open_checkpoint(path.parent / name) for name in names}
-    named = {(shard, tensor) for tensor, shard in places.items()}
-    held = {(shard, tensor) for shard, checkpoint in shards.items() for tensor in checkpoint}
-    for shard, tensor in sorted(named - held):
+    indexed = {(shard, tensor) for tensor, shard in places.items()}
+    stored = {(shard, tensor) for shard, checkpoint in shards.items() for tensor in checkpoint}
+    for shard, tensor in sorted(indexed - stored):
         raise InvalidWeights(f"{path}: {tensor} is not in {shard}, where the index has it")
-    for shard, tensor in sorted(held - named):
+    for shard, tensor in sorted(stored - indexed):
         raise InvalidWeights(f"{path}: {shard} holds {tensor}, which the index does not name there")
     shapes = {tensor: shards[shard].shape(tensor) for tensor, shard in places.items()}
     return Checkpoint(path, shapes, lambda tensor: shards[places[tensor]][tensor])

@@ -41,7 +41,7 @@ _V_BIAS = {
 }
 _V_BIAS_SPREAD = 0.09
 _AVERAGED = r"model_ema\.(?!decay$|num_updates$).*"  # of an autoencoder in a training's file
-# How names of files and folders begin, or words in them, where tensors alone do not tell.
+# How names of files and folders begin, or words in them, where tensors alone do not decide.
 _NAME_HINTS = {
     "kl-sdxl": ("sdxl", "xl"),
     "kl-flux": ("flux",),
@@ -71,13 +71,13 @@ def detect(
         raise InvalidArgument(f"family {family!r}: use one of {', '.join((*FAMILIES, *AUTOENCODERS))}")
     if prediction is not None and prediction not in (EPSILON, VELOCITY):
         raise InvalidArgument(f"prediction {prediction!r}: use {EPSILON} or {VELOCITY}")
-    found, why = _family(model, family)
-    if family is None or family == found:
-        reasons = [f"family {found}: {why}"]
+    detected_family, why = _family(model, family)
+    if family is None or family == detected_family:
+        reasons = [f"family {detected_family}: {why}"]
     else:
-        _check_family(model, family, found, why)
-        reasons = [f"family {family}: the caller says so (detected: {found}, {why})"]
-    family, kind = family or found, None
+        _check_family(model, family, detected_family, why)
+        reasons = [f"family {family}: the caller says so (detected: {detected_family}, {why})"]
+    family, kind = family or detected_family, None
     if AUTOENCODER in model.parts:
         kind, why = autoencoder_kind(model, family)
         if kind != family:
@@ -85,7 +85,7 @@ def detect(
         if any(re.fullmatch(_AVERAGED, name) for name in model.parts[AUTOENCODER].checkpoint):
             reasons.append("EMA: the autoencoder's plain weights are taken, not its averages (model_ema)")
     if UNET in model.parts:
-        reasons += _taken(model, averages)
+        reasons += _weights_loaded(model, averages)
         predicts, why = _prediction(model, family)
         reasons.append(
             f"prediction {predicts}: {why}"
@@ -97,7 +97,7 @@ def detect(
             reasons.append("ztsnr: the file asks for a schedule that ends in pure noise; ours does not")
     elif prediction is not None:
         raise InvalidArgument(f"prediction {prediction!r}: {model.path} has no UNet")
-    main = next(each for each in (UNET, AUTOENCODER, *model.parts) if each in model.parts)
+    main = next(component for component in (UNET, AUTOENCODER, *model.parts) if component in model.parts)
     return Detected(
         family=family,
         layout=model.parts[main].naming.layout,
@@ -120,11 +120,11 @@ def autoencoder_kind(model: ModelFiles, family: str | None = None) -> tuple[str,
         return OTHER, f"an autoencoder of {words}, which no known kind has"
     if family in kinds:
         return family, words if len(kinds) == 1 else f"{words}, as {family} has"
-    told = _told(model, kinds) if len(kinds) > 1 else None
+    hint = _kind_hint(model, kinds) if len(kinds) > 1 else None
     if family in FAMILIES:
         near = [kind for kind in kinds if latent_space(kind) == latent_space(family)]
-        if not near or (told and told[0] not in near):
-            kind, why = told or (kinds[0], "by its shapes")
+        if not near or (hint and hint[0] not in near):
+            kind, why = hint or (kinds[0], "by its shapes")
             raise InvalidWeights(
                 f"{(model.autoencoder or model).path}: an autoencoder of {words}, {kind} {why}; a model of "
                 f"{family} needs {FAMILIES[family].autoencoder}: they work on different latents. Use it by "
@@ -133,8 +133,8 @@ def autoencoder_kind(model: ModelFiles, family: str | None = None) -> tuple[str,
         return near[0], words if len(kinds) == 1 else f"{words}, beside a UNet of {family}"
     if len(kinds) == 1:
         return kinds[0], words
-    if told:
-        return told[0], f"{words}, {told[1]}"
+    if hint:
+        return hint[0], f"{words}, {hint[1]}"
     assumed = f"{kinds[0]} is assumed: where that is wrong, {_ANOTHER_KIND}"
     return kinds[0], f"{words}; {' and '.join(kinds)} have them, {assumed}"
 
@@ -147,7 +147,7 @@ def has_averages(model: ModelFiles) -> bool:
     return average_name(part.prefix + part.naming.sign) in model.whole
 
 
-def _taken(model: ModelFiles, averages: bool | None) -> list[str]:
+def _weights_loaded(model: ModelFiles, averages: bool | None) -> list[str]:
     """Which of the UNet's weights are loaded."""
     if not has_averages(model):
         if averages:
@@ -161,13 +161,15 @@ def _taken(model: ModelFiles, averages: bool | None) -> list[str]:
     ]
 
 
-def _told(model: ModelFiles, kinds: Sequence[str]) -> tuple[str, str] | None:
+def _kind_hint(model: ModelFiles, kinds: Sequence[str]) -> tuple[str, str] | None:
     """What a scale that stands beside an autoencoder says of its kind, or its own file's name."""
     if "scale" in model.notes:
         value, place = model.notes["scale"]
         configs = {kind: AUTOENCODERS[kind] for kind in kinds}
         scales = {
-            str(each.scale): kind for kind, each in configs.items() if isinstance(each, AutoencoderConfig)
+            str(config.scale): kind
+            for kind, config in configs.items()
+            if isinstance(config, AutoencoderConfig)
         }
         if value in scales:
             return scales[value], f"by the scale {value} in {place}"
@@ -184,7 +186,7 @@ def _told(model: ModelFiles, kinds: Sequence[str]) -> tuple[str, str] | None:
     return None
 
 
-def _family(model: ModelFiles, said: str | None) -> tuple[str, str]:
+def _family(model: ModelFiles, stated_family: str | None) -> tuple[str, str]:
     if UNET in model.parts:
         return _unet_family(model.parts[UNET])
     if AUTOENCODER not in model.parts:
@@ -192,18 +194,18 @@ def _family(model: ModelFiles, said: str | None) -> tuple[str, str]:
     try:
         return autoencoder_kind(model)
     except InvalidWeights as error:
-        if said is None:
+        if stated_family is None:
             raise
         return OTHER, str(error)
 
 
-def _check_family(model: ModelFiles, family: str, found: str, why: str) -> None:
+def _check_family(model: ModelFiles, family: str, detected_family: str, why: str) -> None:
     """Raise InvalidWeights where a model's shapes are not those of the family that the caller names.
 
     Sizes of no known family are left to the configuration that the caller has, or to the comparison with it.
     """
     if UNET in model.parts:
-        if found == OTHER and family in FAMILIES:
+        if detected_family == OTHER and family in FAMILIES:
             return
         sizes = _unet_sizes(FAMILIES[family].unet) if family in FAMILIES else None
         if sizes is not None and sizes == _measure_unet(model.parts[UNET].checkpoint):
@@ -211,15 +213,15 @@ def _check_family(model: ModelFiles, family: str, found: str, why: str) -> None:
         other = f"a UNet of {_unet_words(sizes)}" if sizes else "an autoencoder alone"
     elif AUTOENCODER in model.parts:
         kinds, _ = _fitting_kinds(model.parts[AUTOENCODER].checkpoint)
-        wanted = FAMILIES[family].autoencoder if family in FAMILIES else family
-        if not kinds or wanted in kinds:
+        needed = FAMILIES[family].autoencoder if family in FAMILIES else family
+        if not kinds or needed in kinds:
             return
-        other = f"an autoencoder of {_autoencoder_words(_sizes(AUTOENCODERS[wanted]))}"
+        other = f"an autoencoder of {_autoencoder_words(_sizes(AUTOENCODERS[needed]))}"
     else:
         return
     raise InvalidWeights(
-        f"{model.path}: it is {found} ({why}), the caller says {family} ({other}): leave the family out, or "
-        "name the file that is of it"
+        f"{model.path}: it is {detected_family} ({why}), the caller says {family} ({other}): leave the "
+        "family out, or name the file that is of it"
     )
 
 
@@ -246,8 +248,8 @@ def _unet_sizes(config: UNetConfig) -> tuple[int, ...]:
 def _unet_words(sizes: tuple[int, ...]) -> str:
     inputs, channels, context, *more = sizes
     words = f"{inputs} input channels, {channels} wide, context {context}"
-    for number, what in zip(more, ("classes", "added", "guidance embedding"), strict=True):
-        words += f", {what} {number}" if number else ""
+    for number, label in zip(more, ("classes", "added", "guidance embedding"), strict=True):
+        words += f", {label} {number}" if number else ""
     return words
 
 
@@ -302,7 +304,7 @@ def _measure_autoencoder(checkpoint: Checkpoint) -> tuple[int, ...]:
         latents = size("decoder.1.weight", 1) or size("decoder.layers.0.weight", 1)
         return (0, WIDTH, latents, int(any(".pool." in name for name in checkpoint)))
     levels = {
-        found[1] for name in checkpoint if (found := re.match(r"encoder\.down(?:_blocks)?\.(\d+)\.", name))
+        match[1] for name in checkpoint if (match := re.match(r"encoder\.down(?:_blocks)?\.(\d+)\.", name))
     }
     width, latents = size("encoder.conv_in.weight", 0), size("decoder.conv_in.weight", 1)
     return (len(levels), width, latents, int("quant_conv.weight" in checkpoint))

@@ -56,4 +56,4 @@ def describe(detected: Detected) -> str:
     "family sd1 (a UNet of ...), autoencoder kl-sd (...), UNet (the averages), prediction epsilon (...)"
     """
     parts = (reason.partition(": ") for reason in detected.reasons)
-    return ", ".join(f"{what} ({why})" if why else what for what, _, why in parts)
+    return ", ".join(f"{finding} ({why})" if why else finding for finding, _, why in parts)

@@ -32,7 +32,7 @@ class Family:
     needs_depth: bool = False
 
 
-# SD 2.0 and 2.1 cannot be told apart; 2.1 needs its attention in float32, which 2.0 does not mind.
+# SD 2.0 and 2.1 cannot be distinguished; 2.1 needs its attention in float32, which 2.0 does not mind.
 FAMILIES: dict[str, Family] = {
     "sd1": Family(
         what="Stable Diffusion 1.x",
@@ -87,7 +87,7 @@ FAMILIES: dict[str, Family] = {
     ),
 }
 
-# Kinds whose networks are equal differ in scale or in their weights' training: names and neighbours tell.
+# Kinds whose networks are equal differ in scale or in their weights' training: names and neighbours decide.
 AUTOENCODERS: dict[str, AutoencoderConfig | TinyAutoencoderConfig] = {
     "kl-sd": autoencoder.SD_VAE,
     "kl-sdxl": autoencoder.SDXL_VAE,

@@ -29,14 +29,14 @@ class Change:
     """What a layout does to a tensor, undone: its effect on shapes, and on values."""
 
     name: str
-    shape: Callable[[Shape, Shape], Shape]  # (stored, wanted) -> what comes out
+    shape: Callable[[Shape, Shape], Shape]  # (stored, needed) -> what comes out
     apply: Callable[[Tensor, Shape], Tensor]
 
 
-def _ones_apart(stored: Shape, wanted: Shape) -> Shape:
+def _ones_apart(stored: Shape, needed: Shape) -> Shape:
     """A 1x1 convolution and a linear layer hold the same matrix."""
-    long, short = (stored, wanted) if len(stored) > len(wanted) else (wanted, stored)
-    return wanted if long == short + (1,) * (len(long) - len(short)) else stored
+    long, short = (stored, needed) if len(stored) > len(needed) else (needed, stored)
+    return needed if long == short + (1,) * (len(long) - len(short)) else stored
 
 
 def _third(index: int) -> Change:
@@ -48,7 +48,7 @@ def _third(index: int) -> Change:
     return Change(f"third {index}", shape, lambda tensor, _: tensor.chunk(3)[index])
 
 
-MATRIX = Change("matrix", _ones_apart, lambda tensor, wanted: tensor.reshape(wanted))
+MATRIX = Change("matrix", _ones_apart, lambda tensor, needed: tensor.reshape(needed))
 TRANSPOSE = Change("transpose", lambda stored, _: stored[::-1], lambda tensor, _: tensor.t().contiguous())
 QUERY, KEY, VALUE = (_third(index) for index in range(3))
 
@@ -98,14 +98,14 @@ class KeyRules:
 
 
 def read_tensors(
-    checkpoint: Checkpoint, shapes: Mapping[str, Shape], rules: KeyRules, what: str
+    checkpoint: Checkpoint, shapes: Mapping[str, Shape], rules: KeyRules, title: str
 ) -> dict[str, Tensor]:
     """A network's tensors by our names, as the file stores them (mapped, in its dtype).
 
-    shapes: those of the network. what: the network, for messages. Raises InvalidWeights that lists every
+    shapes: those of the network. title: its name in messages. Raises InvalidWeights that lists every
     tensor that is missing, left over or of another shape (LISTED of each; the rest are counted).
     """
-    names = check_names(checkpoint, shapes, rules, what)
+    names = check_names(checkpoint, shapes, rules, title)
     tensors = {}
     for ours, name in names.items():
         tensor, change = floating(checkpoint, name).detach(), rules.change(ours)
@@ -114,7 +114,7 @@ def read_tensors(
 
 
 def check_names(
-    checkpoint: Checkpoint, shapes: Mapping[str, Shape], rules: KeyRules, what: str
+    checkpoint: Checkpoint, shapes: Mapping[str, Shape], rules: KeyRules, title: str
 ) -> dict[str, str]:
     """Their name of each of our tensors; reads no values. Arguments and errors are those of read_tensors."""
     names = {ours: rules.name(ours) for ours in shapes}
@@ -131,17 +131,17 @@ def check_names(
             if (change.shape(stored, shapes[ours]) if change else stored) != shapes[ours]:
                 misshapen.append(f"{name} is {_sides(stored)}, {ours} of the network {_sides(shapes[ours])}")
     wrong = [
-        listed(words, each)
-        for words, each in (
+        listed(fault, faulty)
+        for fault, faulty in (
             ("missing", missing),
             ("unexpected", left_over),
             ("of another shape", sorted(misshapen)),
         )
-        if each
+        if faulty
     ]
     if wrong:
         raise InvalidWeights(
-            f"{checkpoint.path}: these are not the weights of the {what} ({rules.layout} layout): "
+            f"{checkpoint.path}: these are not the weights of the {title} ({rules.layout} layout): "
             + "; ".join(wrong)
         )
     return names

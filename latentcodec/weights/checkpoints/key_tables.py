@@ -48,7 +48,7 @@ DEPTH_TRANSFORMERS = KeyRules("transformers", ignored=(r"dpt\.pooler\..*",))
 TAESD = KeyRules("taesd")
 
 # Patterns of the names in whole models' files that belong to no network; all others there are errors. What is
-# under a network's own prefix (loss.* of autoencoders, logit_scale of open_clip ...) its own rules tell.
+# under a network's own prefix (loss.* of autoencoders, logit_scale of open_clip ...) its own rules decide.
 UNUSED = (
     # The noise schedule: buffers of CompVis's ddpm.py, register_schedule. The x4 upscaler's low_scale_model,
     # the noise on its small picture (Stability's upscaling.py), has one of its own and no network.
@@ -170,9 +170,9 @@ def text_encoder_open_clip(names: Collection[str]) -> KeyRules:
         ("mlp.fc2.", "mlp.c_proj."),
         ("self_attn.out_proj.", "attn.out_proj."),
         *(
-            (f"self_attn.{part}_proj.{each}", f"attn.in_proj_{each}")
+            (f"self_attn.{part}_proj.{tensor}", f"attn.in_proj_{tensor}")
             for part in "qkv"
-            for each in ("weight", "bias")
+            for tensor in ("weight", "bias")
         ),
     )
     layers = _count(names, r"encoder\.layers\.(\d+)\.")
@@ -257,4 +257,4 @@ def tiny_autoencoder_diffusers(names: Collection[str]) -> KeyRules:
 
 def _count(names: Collection[str], pattern: str) -> int:
     """One more than the largest number that the pattern captures at the beginning of a name; 0 for none."""
-    return max((int(found[1]) + 1 for name in names if (found := re.match(pattern, name))), default=0)
+    return max((int(match[1]) + 1 for name in names if (match := re.match(pattern, name))), default=0)

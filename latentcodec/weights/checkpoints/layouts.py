@@ -158,10 +158,10 @@ def _check_rest(checkpoint: Checkpoint, parts: Mapping[str, Part]) -> None:
 
 def _what_else(checkpoint: Checkpoint) -> str:
     names = sorted(checkpoint)
-    for pattern, what in _OTHERS:
+    for pattern, description in _OTHERS:
         if any(re.fullmatch(pattern, name) for name in names):
-            return f"holds {what}"
+            return f"holds {description}"
     if names and _HALF.fullmatch(names[0]):
         return "looks like one half of a tiny autoencoder: give the folder that has *_encoder and *_decoder"
-    shown = ", ".join(names[:4])
-    return f"holds no network that this version knows; its {len(names)} tensors begin with {shown}"
+    first_names = ", ".join(names[:4])
+    return f"holds no network that this version knows; its {len(names)} tensors begin with {first_names}"

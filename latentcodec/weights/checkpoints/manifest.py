@@ -56,7 +56,7 @@ class Stored:
     @property
     def bytes(self) -> int:
         """Of all of its files."""
-        return sum(each.bytes for each in self.files)
+        return sum(file.bytes for file in self.files)
 
     @property
     def fingerprint(self) -> str | None:
@@ -66,11 +66,11 @@ class Stored:
     def locate(self, file: StoredFile) -> Path:
         """Where one of its files is."""
         prefix, replaced = f"{REPLACEMENT}/", self.autoencoder
-        theirs = [each.path for each in self.files if each.path.startswith(prefix)]
+        theirs = [stored_file.path for stored_file in self.files if stored_file.path.startswith(prefix)]
         if replaced is not None and file.path in theirs:
             names = [path.removeprefix(prefix) for path in theirs]
             return _root(replaced, names) / file.path.removeprefix(prefix)
-        return _root(self.path, [each.path for each in self.files]) / file.path
+        return _root(self.path, [stored_file.path for stored_file in self.files]) / file.path
 
     def to_dict(self) -> dict[str, Any]:
         """Plain types, for JSON."""
@@ -90,7 +90,7 @@ def read_manifest(folder: Path) -> Stored:
         if values["version"] != MANIFEST_VERSION:
             raise ValueError(f"version {values['version']}")
         linked, replaced = values["linked"], values.get("autoencoder")
-        files = tuple(StoredFile(**each) for each in values["files"])
+        files = tuple(StoredFile(**entry) for entry in values["files"])
         return Stored(
             name=folder.name,
             path=Path(linked) if linked else folder / FILES / values["open"],
@@ -124,7 +124,7 @@ def write_manifest(folder: Path, model: Stored, opened: str, autoencoder: str | 
         "autoencoder": autoencoder,
         "detected": model.detected.to_dict() if model.detected else None,
         "fingerprints": dict(model.fingerprints),
-        "files": [asdict(each) for each in model.files],
+        "files": [asdict(stored_file) for stored_file in model.files],
     }
     with (folder / MANIFEST).open("x", encoding="utf-8") as file:
         json.dump(values, file, indent=1)
@@ -147,10 +147,10 @@ def note_fingerprint(folder: Path, component: str, fingerprint: str) -> None:
 def _fingerprints(values: Mapping[str, Any]) -> dict[str, str]:
     if "fingerprints" not in values:  # written before UNets had theirs
         return {AUTOENCODER: values["fingerprint"]} if values["fingerprint"] else {}
-    found = {str(component): value for component, value in values["fingerprints"].items()}
-    if not all(isinstance(value, str) for value in found.values()):
+    fingerprints = {str(component): value for component, value in values["fingerprints"].items()}
+    if not all(isinstance(value, str) for value in fingerprints.values()):
         raise ValueError("a fingerprint is no text")
-    return found
+    return fingerprints
 
 
 def _root(opened: Path, files: Iterable[str]) -> Path:

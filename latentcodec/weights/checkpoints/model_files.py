@@ -92,13 +92,13 @@ def open_model(path: Path) -> ModelFiles:
         halves = {half: open_checkpoint(file) for half, file in pair.items()}
         whole = joined(path, {f"{half}.": checkpoint for half, checkpoint in halves.items()})
         return ModelFiles(path, find_parts(whole), (*pair.values(), *_notices(path)), whole=whole)
-    found = _diffusers(path)
-    if found:
-        return found
-    single = sorted(each for each in path.iterdir() if each.suffix in _WEIGHTS_ENDINGS)
+    model = _diffusers(path)
+    if model:
+        return model
+    single = sorted(file for file in path.iterdir() if file.suffix in _WEIGHTS_ENDINGS)
     if len(single) == 1:
         return _single_file(single[0])
-    names = ", ".join(each.name for each in single[:8]) or "none"
+    names = ", ".join(file.name for file in single[:8]) or "none"
     raise InvalidWeights(
         f"{path}: no diffusers folder, and no *_encoder and *_decoder pair; weights files in it: {names}"
     )
@@ -118,9 +118,9 @@ def with_autoencoder(model: ModelFiles, other: ModelFiles) -> ModelFiles:
         raise InvalidWeights(
             f"{other.path}: holds {', '.join(other.parts)}, where an autoencoder alone is wanted"
         )
-    own = {note: said for note, said in model.notes.items() if note != "scale"}
-    scale = {note: said for note, said in other.notes.items() if note == "scale"}
-    files = tuple(each for each in model.files if each.parent != model.path / "vae")
+    own = {note: statement for note, statement in model.notes.items() if note != "scale"}
+    scale = {note: statement for note, statement in other.notes.items() if note == "scale"}
+    files = tuple(file for file in model.files if file.parent != model.path / "vae")
     parts = {**model.parts, **other.parts}
     return replace(model, parts=parts, files=files, notes=own | scale, autoencoder=other)
 
@@ -128,17 +128,17 @@ def with_autoencoder(model: ModelFiles, other: ModelFiles) -> ModelFiles:
 def open_stored(stored: Stored) -> ModelFiles:
     """Open the parts of a model of the store, or of a path. Errors are open_model's; lost files are named."""
     try:
-        found = open_model(stored.path)
+        model = open_model(stored.path)
         if stored.autoencoder is None:
-            return found
-        return with_autoencoder(found, open_model(stored.autoencoder))
+            return model
+        return with_autoencoder(model, open_model(stored.autoencoder))
     except (UnknownModel, InvalidWeights) as error:
-        gone = [str(path) for path in map(stored.locate, stored.files) if not path.is_file()]
-        if not gone:
+        missing = [str(path) for path in map(stored.locate, stored.files) if not path.is_file()]
+        if not missing:
             raise
-        where = f"is linked to {stored.path}, where" if stored.linked else "has lost files:"
+        trouble = f"is linked to {stored.path}, where" if stored.linked else "has lost files:"
         raise UnknownModel(
-            f"{stored.name}: {where} {listed('gone', gone)}; put them back, or take it out with "
+            f"{stored.name}: {trouble} {listed('gone', missing)}; put them back, or take it out with "
             f"'latentcodec models remove {stored.name}' and add it again"
         ) from error
 
@@ -167,9 +167,9 @@ def _single_file(path: Path) -> ModelFiles:
 def _pair(folder: Path) -> dict[str, Path]:
     """{"encoder": file, "decoder": file}, or nothing. Raises InvalidWeights where there are several pairs."""
     stems = sorted(
-        each.name.removesuffix(f"_encoder{ending}")
+        file.name.removesuffix(f"_encoder{ending}")
         for ending in _PAIR_ENDINGS
-        for each in folder.glob(f"*_encoder{ending}")
+        for file in folder.glob(f"*_encoder{ending}")
     )
     pairs = [
         {half: file for half in ("encoder", "decoder") if (file := _first(folder, f"{stem}_{half}"))}
@@ -177,8 +177,8 @@ def _pair(folder: Path) -> dict[str, Path]:
     ]
     pairs = [pair for pair in pairs if len(pair) == 2]
     if len(pairs) > 1:
-        found = ", ".join(pair["encoder"].name for pair in pairs)
-        raise InvalidWeights(f"{folder}: several encoder and decoder pairs ({found}); put one in a folder")
+        encoders = ", ".join(pair["encoder"].name for pair in pairs)
+        raise InvalidWeights(f"{folder}: several encoder and decoder pairs ({encoders}); put one in a folder")
     return pairs[0] if pairs else {}
 
 
@@ -196,30 +196,30 @@ def _diffusers(folder: Path) -> ModelFiles | None:
         weights = _weights(place)
         if weights is None:
             continue
-        found = find_parts(open_checkpoint(weights))
+        components = find_parts(open_checkpoint(weights))
         files += [weights, *(_shards(weights) if weights.name.endswith(".json") else [])]
         if not name:
-            parts |= found
-        elif len(found) == 1 and next(iter(found.values())).naming.component == FOLDERS[name].removesuffix(
-            "_2"
-        ):
-            parts[FOLDERS[name]] = next(iter(found.values()))
+            parts |= components
+        elif [part.naming.component for part in components.values()] == [FOLDERS[name].removesuffix("_2")]:
+            (parts[FOLDERS[name]],) = components.values()
         else:
             raise InvalidWeights(
-                f"{weights}: holds {', '.join(found)}, where its folder says {FOLDERS[name]}"
+                f"{weights}: holds {', '.join(components)}, where its folder says {FOLDERS[name]}"
             )
     if not parts:
         return None
-    sidecars = [folder / name for name in (*_SIDECARS, *(f"{each}/config.json" for each in FOLDERS))]
-    files += [each for each in dict.fromkeys(sidecars) if each.is_file()] + _notices(folder)
+    sidecars = [
+        folder / name for name in (*_SIDECARS, *(f"{subfolder}/config.json" for subfolder in FOLDERS))
+    ]
+    files += [sidecar for sidecar in dict.fromkeys(sidecars) if sidecar.is_file()] + _notices(folder)
     scale_from = ("config.json",) if "" in places else ("vae/config.json",)
     return ModelFiles(folder, parts, tuple(files), _diffusers_notes(folder, scale_from))
 
 
 def _notices(folder: Path) -> list[Path]:
     """A folder's licences, which go along with copies of what they license."""
-    named = (each for each in folder.iterdir() if re.search(r"licen[cs]e|notice", each.name.lower()))
-    return sorted(each for each in named if each.is_file() and each.stat().st_size <= MAX_SIDECAR_BYTES)
+    named = (file for file in folder.iterdir() if re.search(r"licen[cs]e|notice", file.name.lower()))
+    return sorted(file for file in named if file.is_file() and file.stat().st_size <= MAX_SIDECAR_BYTES)
 
 
 def _weights(folder: Path) -> Path | None:
@@ -238,7 +238,7 @@ def _diffusers_notes(folder: Path, scale_from: tuple[str, ...]) -> dict[str, tup
     notes = {}
     for name, key, note in (
         ("scheduler/scheduler_config.json", "prediction_type", "prediction"),
-        *((each, "scaling_factor", "scale") for each in scale_from),
+        *((config, "scaling_factor", "scale") for config in scale_from),
     ):
         value = _read_json(folder / name).get(key)
         if isinstance(value, str | int | float):

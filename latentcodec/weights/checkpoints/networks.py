@@ -55,38 +55,40 @@ def shapes_of(module: nn.Module) -> dict[str, Shape]:
     return {name: tuple(tensor.shape) for name, tensor in module.state_dict().items()}
 
 
-def averages_of(found: ModelFiles) -> Checkpoint:
+def averages_of(model: ModelFiles) -> Checkpoint:
     """The averages of a UNet in a whole model's file, under the names of what they are averages of."""
-    part, whole = found.parts[UNET], found.whole
+    part, whole = model.parts[UNET], model.whole
     places = {name: average_name(part.prefix + name) for name in part.checkpoint}
-    held: Checkpoint = whole if whole is not None else part.checkpoint
-    shapes = {name: held.shape(flat) for name, flat in places.items() if flat in held}
-    return Checkpoint(held.path, shapes, lambda name: held[places[name]])
+    source: Checkpoint = whole if whole is not None else part.checkpoint
+    shapes = {name: source.shape(flat) for name, flat in places.items() if flat in source}
+    return Checkpoint(source.path, shapes, lambda name: source[places[name]])
 
 
-def check_parts(found: ModelFiles, detected: Detected) -> None:
+def check_parts(model: ModelFiles, detected: Detected) -> None:
     """Compare the names and shapes of all networks of a model with those of its family; reads no values.
 
     Raises InvalidWeights for the first that differs, that its family has not, or whose sizes are unknown.
     """
-    for each in _expected(found, detected):
-        check_names(each.checkpoint, each.shapes, each.part.naming.rules(each.shapes), each.what)
+    for network in _expected(model, detected):
+        check_names(
+            network.checkpoint, network.shapes, network.part.naming.rules(network.shapes), network.title
+        )
 
 
-def fingerprints(found: ModelFiles, detected: Detected) -> dict[str, str]:
+def fingerprints(model: ModelFiles, detected: Detected) -> dict[str, str]:
     """The fingerprints of a model's autoencoder and UNet (as they are loaded by default), by component.
 
     Reads every value of every network, a tensor at a time. Raises InvalidWeights as check_parts does, and for
     numbers that are not finite.
     """
-    check_parts(found, detected)  # of all, before gigabytes of the first are read
+    check_parts(model, detected)  # of all, before gigabytes of the first are read
     prints: dict[str, str] = {}
-    for each in _expected(found, detected):
-        rules = each.part.naming.rules(each.shapes)
-        check_finite(each.checkpoint, dict.fromkeys(map(rules.name, each.shapes)), each.prefix)
-        if each.component in (AUTOENCODER, UNET):  # of a UNet with averages they come last, and count
-            tensors = read_tensors(each.checkpoint, each.shapes, rules, each.what)
-            prints[each.component] = fingerprint(tensors)
+    for network in _expected(model, detected):
+        rules = network.part.naming.rules(network.shapes)
+        check_finite(network.checkpoint, dict.fromkeys(map(rules.name, network.shapes)), network.prefix)
+        if network.component in (AUTOENCODER, UNET):  # of a UNet with averages they come last, and count
+            tensors = read_tensors(network.checkpoint, network.shapes, rules, network.title)
+            prints[network.component] = fingerprint(tensors)
     return prints
 
 
@@ -95,40 +97,40 @@ class _Expected:
     """A network that a model should hold: the tensors that it should have, and those that are there."""
 
     component: str
-    what: str
+    title: str
     part: Part
     checkpoint: Checkpoint
     shapes: dict[str, Shape]
     prefix: str
 
 
-def _expected(found: ModelFiles, detected: Detected) -> list[_Expected]:
+def _expected(model: ModelFiles, detected: Detected) -> list[_Expected]:
     expected = []
-    for component, part in found.parts.items():
-        build, config = _network(found, detected, component)
+    for component, part in model.parts.items():
+        build, config = _network(model, detected, component)
         shapes = shapes_of(on_meta(build, config))
-        what = f"{component.replace('_', ' ')} of {detected.family}"
-        expected.append(_Expected(component, what, part, part.checkpoint, shapes, part.prefix))
+        title = f"{component.replace('_', ' ')} of {detected.family}"
+        expected.append(_Expected(component, title, part, part.checkpoint, shapes, part.prefix))
         if component == UNET and detected.averages:
-            what, prefix = f"averaged UNet of {detected.family}", "the average of " + part.prefix
-            expected.append(_Expected(component, what, part, averages_of(found), shapes, prefix))
+            title, prefix = f"averaged UNet of {detected.family}", "the average of " + part.prefix
+            expected.append(_Expected(component, title, part, averages_of(model), shapes, prefix))
     return expected
 
 
 def _network(
-    found: ModelFiles, detected: Detected, component: str
+    model: ModelFiles, detected: Detected, component: str
 ) -> tuple[Callable[[Any], nn.Module], object]:
     """What builds the network of a component, and its configuration."""
     if component == AUTOENCODER:
         if detected.kind not in AUTOENCODERS:
-            raise InvalidWeights(f"{found.path}: its autoencoder is of sizes that no known kind has")
+            raise InvalidWeights(f"{model.path}: its autoencoder is of sizes that no known kind has")
         return autoencoder_of(AUTOENCODERS[detected.kind])
     if component == DEPTH:
         return DepthEstimator, DPT_HYBRID
     family = FAMILIES.get(detected.family)
     if family is None:
         raise InvalidWeights(
-            f"{found.path}: holds a {component.replace('_', ' ')}, which is compared with that of a family, "
+            f"{model.path}: holds a {component.replace('_', ' ')}, which is compared with that of a family, "
             f"and none is known ({detected.reasons[0]}): say which it is"
         )
     config = {
@@ -138,7 +140,7 @@ def _network(
     }[component]
     if config is None:
         raise InvalidWeights(
-            f"{found.path}: holds a {component.replace('_', ' ')}, which {detected.family} ({family.what}) "
+            f"{model.path}: holds a {component.replace('_', ' ')}, which {detected.family} ({family.what}) "
             "has not: it is of another family, or parts of several are mixed in it"
         )
     return (UNet if component == UNET else TextEncoder), config

@@ -175,6 +175,7 @@ def _mapped(path: Path, described: Mapping[str, StoredTensor], content: _Content
             f"stores {stored}; at most {MAX_SHARING} times as many are read"
         )
     swapped = content.big != (sys.byteorder == "big")
+    aligned: dict[str, torch.UntypedStorage] = {}
     storages: dict[tuple[str, str], torch.UntypedStorage] = {}
     tensors = {}
     try:
@@ -184,10 +185,13 @@ def _mapped(path: Path, described: Mapping[str, StoredTensor], content: _Content
             if key not in storages:
                 entry = content.storages[tensor.storage.key]
                 storage = whole[entry.start : entry.start + entry.size]
-                if swapped or entry.start % dtype.itemsize:
-                    storage = storage.clone()
                 if swapped:
+                    storage = storage.clone()
                     storage.byteswap(dtype)
+                elif entry.start % dtype.itemsize:  # one copy serves all types
+                    if key[0] not in aligned:
+                        aligned[key[0]] = storage.clone()
+                    storage = aligned[key[0]]
                 storages[key] = storage
             if not _bytes_of(tensor):
                 tensors[name] = torch.empty(tensor.size, dtype=dtype)

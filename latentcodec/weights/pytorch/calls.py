@@ -17,6 +17,7 @@ from typing import Any
 MAX_DEPTH = 64  # of containers in containers; Lightning's checkpoints have some 8
 MAX_DIMENSIONS = 64  # as many as PyTorch has
 MAX_ATTRIBUTES = 64  # of a tensor
+MAX_STORAGE_KEY = 256  # characters: they are compared at every mention
 MAX_INTEGER = 1 << 63  # of sizes, and of keys: old optimisers' are addresses
 
 # Storages by their class, and what their numbers are (torch.storage._dtype_to_storage_type_map).
@@ -39,7 +40,7 @@ STORAGES = {
     "torch.QInt32Storage": "int32",
 }
 DTYPES = frozenset(STORAGES.values()) | {
-    *("uint16", "uint32", "uint64", "complex32"),
+    *("uint16", "uint32", "uint64"),
     *("float8_e4m3fn", "float8_e5m2", "float8_e4m3fnuz", "float8_e5m2fnuz", "float8_e8m0fnu"),
 }
 _UTILS = "torch._utils."
@@ -87,9 +88,10 @@ TRAINERS = frozenset(
     ]
 )
 _QUANTISED = ("tensor_affine", "tensor_symmetric", "channel_affine", "channel_symmetric")
+_UNSEEN = _BYTES | _VALUES | _NUMPY | TRAINERS
 NAMES = (
     {*STORAGES, *_REBUILD, *_PARAMETER, _FROM_TYPE, *_TENSOR_CLASSES, *_ODD, _ORDERED}
-    | (_BYTES | _VALUES | _NUMPY | TRAINERS)
+    | _UNSEEN
     | {f"torch.{dtype}" for dtype in DTYPES}
     | {f"torch.per_{scheme}" for scheme in (*_QUANTISED, "channel_affine_float_qparams")}
 )
@@ -169,7 +171,10 @@ def stored_in(pid: Any) -> Storage:
     """The storage of a persistent id: ("storage", class, key, device, numbers[, None]). Raises ValueError."""
     match _tuple(pid, "a persistent id"):
         case ("storage", Name(kind), str(key), _, int(numbers), *rest) if (
-            kind in STORAGES and 0 <= numbers < MAX_INTEGER and rest in ([], [None])
+            kind in STORAGES
+            and 0 <= numbers < MAX_INTEGER
+            and rest in ([], [None])
+            and len(key) <= MAX_STORAGE_KEY
         ):
             return Storage(key, STORAGES[kind], numbers)
     raise ValueError("a persistent id that names no storage")
@@ -198,7 +203,7 @@ def called(name: str, arguments: Any) -> Any:
         if not from_text and (name == _ENCODE or values != (OPAQUE,)):
             raise ValueError(f"{name} of other arguments than a text and latin-1")
         return OPAQUE
-    if name in _BYTES | _VALUES | _NUMPY | TRAINERS:
+    if name in _UNSEEN:
         return OPAQUE
     raise ValueError(f"a call of {name}")
 

@@ -31,6 +31,7 @@ from latentcodec.weights.pytorch.calls import (
 
 MAX_OPCODES = 1 << 19  # of a file; a tensor has some 30, SDXL with its optimiser's state some 230,000
 MAX_TEXT = 1 << 20  # bytes of a text; trainers note configurations of thousands
+MAX_KEY = 4096  # characters of a key, which is hashed and compared at every mention
 MAX_GLOBAL = 256  # bytes of a module's name, and of a name in it
 
 
@@ -174,11 +175,11 @@ class Scan:
             raise ValueError("a key without a value")
         for key in keys:
             if not (
-                type(key) is str
+                (type(key) is str and len(key) <= MAX_KEY)
                 or (type(key) is int and abs(key) < MAX_INTEGER)
                 or (type(key) is Name and key.text in TRAINERS)
             ):
-                raise ValueError(f"a key that is neither text nor integer, but {_kind(key)}")
+                raise ValueError(f"a key that is no integer and no text of up to {MAX_KEY}, but {_kind(key)}")
         if target is OPAQUE:  # a trainer's own kind of dict
             return
         if not isinstance(target, Container) or not isinstance(target.items, dict):

@@ -21,7 +21,7 @@ def test_all_kinds() -> None:
     found = kinds({"plain": plain, "large": make_picture(900, 1200), "small": make_picture(LEAST, 300)})
     assert {"texture", "lines", "screens", "text", "colour", "noise", "gradients"} <= found.keys()
     for kind in found.values():
-        assert set(kind.shown) <= kind.pictures.keys()
+        assert set(kind.enlarged) <= kind.pictures.keys()
         for picture in kind.pictures.values():
             assert picture.dtype == np.uint8
             assert min(picture.shape[:2]) >= LEAST

@@ -45,7 +45,7 @@ def test_table_and_strips(tmp_path: Path) -> None:
     for name, kind in KINDS.items():
         with Image.open(tmp_path / f"{name}.webp") as image:
             assert image.width == MARGIN + 3 * (ZOOM * DETAIL + MARGIN)
-            assert image.height > len(kind.shown) * ZOOM * DETAIL
+            assert image.height > len(kind.enlarged) * ZOOM * DETAIL
     before = (tmp_path / "run" / "rows.jsonl").stat().st_mtime_ns
     assert failures(KINDS, PEERS, metrics, tmp_path, console=Console(file=io.StringIO())) == table
     assert (tmp_path / "run" / "rows.jsonl").stat().st_mtime_ns != before

@@ -29,11 +29,11 @@ def test_files_are_valid_and_of_equal_size(codec: Codec) -> None:
 
 @pytest.mark.slow
 def test_no_file_costs_over_three_times_an_honest_one() -> None:
-    costs = dict(measure(2 * SIDE, 1))
+    costs = dict(measure(4 * SIDE, 1))
     honest = costs[HONEST]
     assert honest.seconds > 0
     for name, cost in costs.items():
-        assert cost.seconds < 3 * honest.seconds + 1, name  # a second: the machine may be busy
+        assert cost.seconds < 3 * honest.seconds + 0.5, name
         if cost.memory is not None and honest.memory is not None:
             assert cost.memory < 1.5 * honest.memory + (32 << 20), name
-    assert hostile_table(costs, SIDE).row_count == len(costs)
+    assert hostile_table(costs, 4 * SIDE).row_count == len(costs)

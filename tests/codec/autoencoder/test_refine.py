@@ -18,7 +18,7 @@ from latentcodec.codec.autoencoder.encoder import LatentEncoder
 from latentcodec.codec.autoencoder.latent import LatentCodec
 from latentcodec.codec.autoencoder.refine import STEPS, _kept_bytes, refine, split
 from latentcodec.codec.autoencoder.steps import choose_steps
-from latentcodec.codec.planes import Box
+from latentcodec.codec.planes import LatentBox
 from latentcodec.picture.picture import from_array
 from latentcodec.weights.checkpoints.detected import AUTOENCODER, Detected
 from latentcodec.weights.load import Identity, LoadedAutoencoder
@@ -65,7 +65,7 @@ def test_the_ladder() -> None:
     ("core", "width", "height"),
     [((0, 0, 1, 1), 1, 1), ((0, 0, 50, 30), 50, 30), ((16, 16, 80, 80), 96, 96), ((0, 16, 64, 40), 80, 40)],
 )
-def test_parts(positions: int, core: Box, width: int, height: int) -> None:
+def test_parts(positions: int, core: LatentBox, width: int, height: int) -> None:
     counted = np.zeros((height, width), int)
     for seen, counts in split(core, width, height, positions):
         assert (seen[2] - seen[0]) * (seen[3] - seen[1]) <= max(positions, 400)

@@ -14,7 +14,7 @@ from latentcodec.codec.autoencoder import vae_tiles
 from latentcodec.codec.autoencoder.latent import LatentCodec
 from latentcodec.codec.autoencoder.models import open_codec
 from latentcodec.codec.autoencoder.vae_tiles import CORE, HALO, RAMP, WHOLE, Samples, blended
-from latentcodec.codec.planes import Box
+from latentcodec.codec.planes import LatentBox
 from latentcodec.nn.stable_diffusion.autoencoder import AutoencoderConfig, AutoencoderKL
 from latentcodec.weights.checkpoints.detected import AUTOENCODER, Detected
 from latentcodec.weights.load import Identity, LoadedAutoencoder
@@ -44,9 +44,9 @@ def assemble(width: int, height: int, scale: int, run) -> tuple[Samples, int]:  
 def test_pieces_that_agree_give_the_plane_itself(width: int, height: int, scale: int) -> None:
     rng = np.random.default_rng(1)
     plane = rng.normal(size=(height * scale, width * scale, 2)).astype(np.float32)
-    runs: list[Box] = []
+    runs: list[LatentBox] = []
 
-    def run(box: Box) -> Samples:
+    def run(box: LatentBox) -> Samples:
         runs.append(box)
         x0, y0, x1, y1 = (edge * scale for edge in box)
         return plane[y0:y1, x0:x1]
@@ -60,7 +60,7 @@ def test_pieces_that_agree_give_the_plane_itself(width: int, height: int, scale:
 
 
 def test_pieces_that_differ_fade_without_a_step() -> None:
-    def run(box: Box) -> Samples:
+    def run(box: LatentBox) -> Samples:
         shade = np.float32(0.1 * (box[0] + 2 * box[1] > 0) + 0.1 * (box[1] > 0))
         return np.full((box[3] - box[1], box[2] - box[0], 2), shade, np.float32)
 
@@ -111,7 +111,7 @@ def decoded(codec: LatentCodec, latents: torch.Tensor) -> Samples:
     """A picture in levels of 255, piece by piece as a decoder shows it."""
     height, width = latents.shape[2:]
 
-    def run(box: Box) -> Samples:
+    def run(box: LatentBox) -> Samples:
         x0, y0, x1, y1 = box
         shown: Samples = codec.synthesise(latents[:, :, y0:y1, x0:x1]).permute(1, 2, 0).numpy()
         return shown

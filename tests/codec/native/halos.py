@@ -6,12 +6,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from latentcodec.codec.planes import Box
+from latentcodec.codec.planes import LatentBox
 
 HALO = 3
 
 
-def cut(width: int, height: int, side: int) -> list[Box]:
+def cut(width: int, height: int, side: int) -> list[LatentBox]:
     """A plane in boxes of at most side x side."""
     return [
         (x, y, min(x + side, width), min(y + side, height))

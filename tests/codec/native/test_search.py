@@ -11,8 +11,7 @@ from latentcodec.codec.native.coder import NativeCodec, step_targets
 from latentcodec.codec.native.decoder import decode_file
 from latentcodec.codec.native.distortion import Slopes, measure
 from latentcodec.codec.native.encoder import NativeEncoder
-from latentcodec.codec.planes import Box as LatentBox
-from latentcodec.codec.planes import with_halo
+from latentcodec.codec.planes import LatentBox, with_halo
 from latentcodec.container.chunks import DEFAULT_LIMITS
 from latentcodec.container.file import unpack
 from latentcodec.nn.device import full_precision

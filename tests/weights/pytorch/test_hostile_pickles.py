@@ -114,6 +114,8 @@ VALUES: dict[str, bytes] = {
     "pairs": b"ccollections\nOrderedDict\n(" + key(doubled(b"N\x85", 30)) + b"tR",
     "counter": call("collections Counter", call("collections Counter", doubled(b"N\x85", 30))),
     "set": call("__builtin__ set", b"]" + doubled(b"N\x85", 30) + b"a"),
+    "long storage key": tensor(storage("k" * 300, 4)),
+    "long dict key": b"}" + text("k" * 5000) + b"Ns",
     "sides": tensor(size=(1,) * 65, stride=(1,) * 65),
     "meta": call("torch._utils _rebuild_meta_tensor_no_storage", b"ctorch\nint8\n", tuple_of(1 << 40)),
 }  # fmt: skip
