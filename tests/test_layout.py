@@ -43,7 +43,16 @@ ORDER: dict[str, tuple[str, ...]] = {
         "cli",
         "__main__",
     ),
-    "nn": ("device", "layers", "integer", "structure", "perceptual", "native", "stable_diffusion"),
+    "nn": (
+        "device",
+        "constants",
+        "layers",
+        "integer",
+        "structure",
+        "perceptual",
+        "native",
+        "stable_diffusion",
+    ),
     "weights": ("pytorch", "checkpoints", "lookup", "native", "registry", "store", "intake", "load", "fetch"),
     "codec": (
         "planes",
@@ -62,7 +71,17 @@ ORDER: dict[str, tuple[str, ...]] = {
         "api",
         "functions",
     ),
-    "training": ("drawn", "data", "provenance", "optimiser", "stopping", "native", "prior"),
+    "training": (
+        "drawn",
+        "packed",
+        "data",
+        "provenance",
+        "pack",
+        "optimiser",
+        "stopping",
+        "native",
+        "prior",
+    ),
 }
 # The package itself offers the codec's API lazily: whoever imports one of these names imports the codec.
 ROOT_NAMES = {"__version__": "errors"}

@@ -1,11 +1,13 @@
-"""latentcodec train: run, resume, export, eval, prior.
+"""latentcodec train: run, resume, export, eval, pack, prior.
 
 PICTURES ─► run ─► RUN/ ─► resume ... ─► eval (figures for the card) ─► export ─► native-1.safetensors
+PICTURES ─► pack ─► tars, to be copied ─► run
 MODEL, PICTURES ─► prior ─► a prior for compress --model MODEL --prior FILE
 """
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -14,6 +16,7 @@ import click
 
 from latentcodec.cli.console import Failure, cell, say, say_result, show_table
 from latentcodec.cli.options import Number, device_option, exclusive
+from latentcodec.cli.train_pack import pack
 from latentcodec.cli.train_prior import prior
 from latentcodec.cli.training_progress import TrainingProgress, evaluation_progress
 
@@ -62,13 +65,17 @@ def _length_options(command: Command) -> Command:
         ),
         click.option("--steps", type=click.IntRange(1), metavar="N", help="Train for so many (more) steps."),
         click.option(
-            "--minutes", type=Number(0, min_open=True), metavar="N", help="Train for so many (more) minutes."
+            "--minutes",
+            type=Number(0, min_open=True),
+            metavar="N",
+            help="Train for so many (more) minutes; on a GPU loading and saving are part of them.",
         ),
     ):
         command = decorate(command)
     return command
 
 
+train.add_command(pack)
 train.add_command(prior)
 
 
@@ -102,7 +109,8 @@ train.add_command(prior)
     "--compile",
     "compiled",
     is_flag=True,
-    help="Fuse the networks by torch.compile, which needs a C++ compiler: minutes to start, then faster.",
+    help="Fuse the networks (on a GPU two parts of the loss) by torch.compile, which needs a C++ compiler: "
+    "minutes to start, then faster.",
 )
 def run(
     pictures: Path,
@@ -123,18 +131,21 @@ def run(
 ) -> None:
     """Train on the pictures below the folder PICTURES, for --minutes, for --steps, or until Ctrl-C.
 
+    Pictures in tar files (train pack) count too.
     5 % of the pictures, chosen by their names, are held out. Ctrl-C stops after the step at hand, and
     `train resume` goes on from there.
     """
+    started = time.monotonic()
     exclusive(minutes=minutes, steps=steps)
     if crop % _CROP_UNIT:
         raise click.UsageError(f"--crop {crop}: it must be a multiple of {_CROP_UNIT}")
     from latentcodec.nn.device import choose_device
     from latentcodec.nn.native.model import NativeConfig
-    from latentcodec.training.native.loop import Run, TrainingConfig
+    from latentcodec.training.native.loop import Run
+    from latentcodec.training.native.settings import TrainingConfig
     from latentcodec.training.native.warm_start import warm_start
 
-    where = choose_device(device)
+    torch_device = choose_device(device)
     _set_threads(threads)
     config = TrainingConfig(
         pictures=str(pictures.resolve()),
@@ -148,10 +159,10 @@ def run(
     )
     start = None if init is None else warm_start(init)
     if start is None:
-        made = Run.create(out, config, NativeConfig(), where)
+        new_run = Run.create(out, config, NativeConfig(), torch_device)
     else:
-        made = Run.create(out, config, start.config, where, start.state, start.origin)
-    _train(made, minutes, steps, cooldown, quiet)
+        new_run = Run.create(out, config, start.config, torch_device, start.state, start.origin)
+    _train(new_run, started, minutes, steps, cooldown, quiet)
 
 
 @train.command(short_help="Go on with a run, exactly.")
@@ -170,9 +181,10 @@ def resume(
 ) -> None:
     """Go on with RUN: to the end that it was given, or for more --minutes or --steps.
 
-    On the same machine with the same --threads this is exact: the weights are, bit for bit, those of a run
-    that was never interrupted.
+    On the same machine's CPU with the same --threads this is exact: the weights are, bit for bit, those of a
+    run that was never interrupted.
     """
+    started = time.monotonic()
     exclusive(minutes=minutes, steps=steps)
     if cooldown is not None and minutes is None and steps is None:
         raise click.UsageError("--cooldown: it is a share of --minutes or --steps; give one of them")
@@ -180,17 +192,17 @@ def resume(
     from latentcodec.training.native.loop import Run
     from latentcodec.training.native.run_folder import read_config
 
-    where = choose_device(device)
+    torch_device = choose_device(device)
     noted = read_config(run)["training"].get("threads", 0)
     _set_threads(noted if threads is None else threads)
-    resumed = Run.resume(run, where, pictures=pictures and pictures.resolve())
+    resumed = Run.resume(run, torch_device, pictures=pictures and pictures.resolve())
     if minutes is not None or steps is not None:
         resumed.reopen()
     elif resumed.finished:
         raise Failure(
             f"{run}: finished at step {resumed.step}; train on with --minutes or --steps, or export it"
         )
-    _train(resumed, minutes, steps, cooldown, quiet)
+    _train(resumed, started, minutes, steps, cooldown, quiet)
 
 
 def _set_threads(threads: int | None) -> None:
@@ -200,7 +212,14 @@ def _set_threads(threads: int | None) -> None:
         torch.set_num_threads(threads)
 
 
-def _train(run: Run, minutes: float | None, steps: int | None, cooldown: float | None, quiet: bool) -> None:
+def _train(
+    run: Run,
+    started: float,
+    minutes: float | None,
+    steps: int | None,
+    cooldown: float | None,
+    quiet: bool,
+) -> None:
     """Train, show how it goes, and say how to go on."""
     if not quiet:
         pictures = f"pictures: {len(run.pictures)} of {run.config.pictures}"
@@ -209,12 +228,12 @@ def _train(run: Run, minutes: float | None, steps: int | None, cooldown: float |
         cooldown = _COOLDOWN if minutes is not None else 0.0
     seconds = None if minutes is None else 60 * minutes
     with TrainingProgress(quiet=quiet) as progress:
-        run.train(steps=steps, seconds=seconds, cooldown=cooldown, progress=progress.show)
+        run.train(steps=steps, seconds=seconds, cooldown=cooldown, progress=progress.show, started=started)
     name = click.format_filename(run.folder)
     if not quiet:
-        done = f"{name}: step {run.step}, {run.seconds / 60:.1f} minutes of training"
+        summary = f"{name}: step {run.step}, {run.seconds / 60:.1f} minutes of training"
         then = "resume" if run.stopped_by else "export"
-        say(f"{done}, saved; next: latentcodec train {then} {name}")
+        say(f"{summary}, saved; next: latentcodec train {then} {name}")
     if run.stopped_by:
         raise click.exceptions.Exit(128 + run.stopped_by)
 

@@ -43,8 +43,8 @@ def prior_line(row: dict[str, Any]) -> str:
     if "crops" in row:
         return f"{row['crops']} of {row['count']} crops {row['what']}, {duration(remaining)} left"
     left = "no end set" if remaining is None else f"{duration(remaining)} left"
-    gone = f"{row['rate']:.2f} steps/s, {duration(row['seconds'])} gone"
-    return f"step {row['step']}, {gone}, {left}, {row['bits']:.4f} bits a latent"
+    progress = f"{row['rate']:.2f} steps/s, {duration(row['seconds'])} gone"
+    return f"step {row['step']}, {progress}, {left}, {row['bits']:.4f} bits a latent"
 
 
 class TrainingProgress:
@@ -80,8 +80,8 @@ class TrainingProgress:
         """Show a row."""
         if self._bar is not None and self._task is not None:
             end = None if row["remaining"] is None else row["seconds"] + row["remaining"]
-            shown = printable(self._describe(row))
-            self._bar.update(self._task, description=shown, completed=row["seconds"], total=end)
+            description = printable(self._describe(row))
+            self._bar.update(self._task, description=description, completed=row["seconds"], total=end)
         elif not self.quiet:
             say(self._describe(row))
 
@@ -96,4 +96,4 @@ def evaluation_progress(*, quiet: bool) -> Iterator[Callable[[int, int], None] |
 
     with Progress(console=error_console(), transient=True) as bar:
         task = bar.add_task("evaluate", total=None)
-        yield lambda done, count: bar.update(task, completed=done, total=count)
+        yield lambda completed, count: bar.update(task, completed=completed, total=count)

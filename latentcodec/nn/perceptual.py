@@ -16,15 +16,18 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from latentcodec.nn.constants import DeviceConstant
 from latentcodec.nn.structure import blur, moments
 
 SCALES = 5
 VISIBLE_SCALE = 7.0  # visible_difference times this is of the size of the MSE of the same codec
 # Absorbance of the cones' opsins, and their bias.
-_OPSINS = (
-    (0.30, 0.622, 0.078),
-    (0.23, 0.692, 0.078),
-    (0.24342268924547819, 0.20476744424496821, 0.5518098665095536),
+_OPSINS = DeviceConstant(
+    (
+        (0.30, 0.622, 0.078),
+        (0.23, 0.692, 0.078),
+        (0.24342268924547819, 0.20476744424496821, 0.5518098665095536),
+    )
 )
 _BIAS = 0.0037930732552754493
 _NOISE = 0.0009  # C2 of SSIM
@@ -32,28 +35,30 @@ _RADIUS = 5  # of its blur, whose sigma is that of SSIM
 _LEAST = 1e-14  # keeps the 4-norm's gradient finite where pictures agree
 # Rows X, Y, B - Y; columns the scales; of each: structure (mean, peak), edges added (same), lost (same).
 _N = (0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
-_WEIGHTS = (
+_WEIGHTS = DeviceConstant(
     (
-        _N,
-        (0.0, 1.1041726, 0.0, 0.0, 0.0, 0.0),
-        (0.0, 1.8422456, 0.0, 11.4411726, 0.0, 0.0),
-        (0.0, 1.8787595, 0.0, 10.9490699, 0.0, 0.0),
-        (0.0, 0.0, 0.9677937, 0.9981767, 0.0, 0.0),
-    ),
-    (
-        (0.0, 7.4668903, 0.0, 0.0, 0.0, 17.4458340),
-        (0.0, 6.6836781, 0.0, 0.0, 0.0, 1.0278899),
-        (225.2051530, 19.2132382, 0.0, 0.0, 0.0, 0.0),
-        (176.3931760, 24.4330100, 0.0, 0.2852080, 0.0, 0.0),
-        (0.0, 34.7790634, 0.0, 44.8356253, 0.0, 0.0),
-    ),
-    (
-        _N,
-        _N,
-        _N,
-        (0.0, 8.8269828, 0.0, 23.1924334, 0.0, 0.0),
-        (95.1080499, 0.0, 0.9863978, 171.2667255, 0.9834383, 0.9807859),
-    ),
+        (
+            _N,
+            (0.0, 1.1041726, 0.0, 0.0, 0.0, 0.0),
+            (0.0, 1.8422456, 0.0, 11.4411726, 0.0, 0.0),
+            (0.0, 1.8787595, 0.0, 10.9490699, 0.0, 0.0),
+            (0.0, 0.0, 0.9677937, 0.9981767, 0.0, 0.0),
+        ),
+        (
+            (0.0, 7.4668903, 0.0, 0.0, 0.0, 17.4458340),
+            (0.0, 6.6836781, 0.0, 0.0, 0.0, 1.0278899),
+            (225.2051530, 19.2132382, 0.0, 0.0, 0.0, 0.0),
+            (176.3931760, 24.4330100, 0.0, 0.2852080, 0.0, 0.0),
+            (0.0, 34.7790634, 0.0, 44.8356253, 0.0, 0.0),
+        ),
+        (
+            _N,
+            _N,
+            _N,
+            (0.0, 8.8269828, 0.0, 23.1924334, 0.0, 0.0),
+            (95.1080499, 0.0, 0.9863978, 171.2667255, 0.9834383, 0.9807859),
+        ),
+    )
 )
 
 
@@ -76,12 +81,12 @@ def visible_cells(x: Tensor, y: Tensor, cell: int) -> Tensor:
 
 
 def _difference(x: Tensor, y: Tensor, cell: int | None) -> Tensor:
-    weights = torch.tensor(_WEIGHTS, device=x.device)
+    weights = _WEIGHTS.on(x.device)
     pair = _linear(torch.stack([x, y]))
     total = torch.zeros(1, device=x.device)
     for scale in range(SCALES):
         if scale:
-            pair = torch.stack([F.avg_pool2d(each, 2) for each in pair])
+            pair = torch.stack([F.avg_pool2d(picture, 2) for picture in pair])
         planes = slice(1, 2) if scale == 0 else slice(0, 3)  # the first scale has weights for luma alone
         maps = _maps(*_opponent(pair)[:, :, planes].unbind(0))  # (3 kinds, B, planes, h, w)
         means = _means(maps, cell, scale)
@@ -107,7 +112,7 @@ def _linear(rgb: Tensor) -> Tensor:
 
 def _opponent(light: Tensor) -> Tensor:
     """X, Y and B - Y, all positive: (..., 3, H, W) of linear RGB."""
-    opsins = torch.tensor(_OPSINS, device=light.device)
+    opsins = _OPSINS.on(light.device)
     mixed = torch.einsum("ij,...jhw->...ihw", opsins, light) + _BIAS
     long, medium, short = (mixed ** (1 / 3) - _BIAS ** (1 / 3)).unbind(-3)
     red_green, luma = 0.5 * (long - medium), 0.5 * (long + medium)
@@ -116,7 +121,7 @@ def _opponent(light: Tensor) -> Tensor:
 
 def _maps(x: Tensor, y: Tensor) -> Tensor:
     """(3, B, 3, H, W) loss of structure, edges added, edges lost, from (B, 3, H, W) opponent planes."""
-    mean_x, others = (blur(each, _RADIUS) for each in moments(x, y))
+    mean_x, others = (blur(moment, _RADIUS) for moment in moments(x, y))
     mean_y, squares, product = others.unbind(0)
     covariance = 2 * (product - mean_x * mean_y) + _NOISE
     variances = squares - mean_x * mean_x - mean_y * mean_y + _NOISE

@@ -14,8 +14,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from latentcodec.nn.constants import DeviceConstant
+
 MS_SSIM_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)  # Wang et al.: the exponents of the five scales
 SCALES = len(MS_SSIM_WEIGHTS)
+_EXPONENTS = DeviceConstant(MS_SSIM_WEIGHTS)
 MS_SSIM_SCALE = 1300.0  # 1 - MS-SSIM times this is of the size of the MSE of the same codec
 SIGMA = 1.5
 _BLOCK = 128  # values that a blur's matrix makes at once
@@ -29,10 +32,10 @@ def ms_ssim(x: Tensor, y: Tensor, window: int = 7) -> Tensor:
         if scale:
             x, y = F.avg_pool2d(x, 2), F.avg_pool2d(y, 2)
         rows, columns = (_banded(side, window, x.device) for side in x.shape[-2:])
-        blurred = (rows @ each @ columns.t() for each in moments(x, y))
+        blurred = (rows @ moment @ columns.t() for moment in moments(x, y))
         similarity = _similarity(*blurred, last=scale == SCALES - 1)
         scores.append(similarity.mean((2, 3)).clamp(min=1e-3))
-    weights = torch.tensor(MS_SSIM_WEIGHTS, device=x.device)
+    weights = _EXPONENTS.on(x.device)
     return torch.exp((torch.stack(scores).log() * weights[:, None, None]).sum(0)).mean(1)
 
 
@@ -48,7 +51,7 @@ def structure_cells(x: Tensor, y: Tensor, cell: int) -> Tensor:
     total = torch.zeros(1, device=x.device)
     for scale, weight in enumerate(weights, 1):
         x, y = F.avg_pool2d(x, 2), F.avg_pool2d(y, 2)
-        similarity = _similarity(*(blur(each, 3) for each in moments(x, y)), last=scale == SCALES - 1)
+        similarity = _similarity(*(blur(moment, 3) for moment in moments(x, y)), last=scale == SCALES - 1)
         total = total + weight * F.avg_pool2d((1 - similarity).mean(1), cell >> scale)
     return total
 
@@ -92,8 +95,8 @@ def _blur_rows(values: Tensor, radius: int) -> Tensor:
     def banded(rows: Tensor) -> Tensor:
         padded = F.pad(rows, (radius, radius + -size % block))
         blocks = padded.unfold(-1, block + 2 * radius, block)
-        made = blocks.reshape(-1, block + 2 * radius) @ band.t()  # one product, not one for each plane
-        return made.view(*rows.shape[:-1], -1)[..., :size]
+        blurred = blocks.reshape(-1, block + 2 * radius) @ band.t()  # one product, not one for each plane
+        return blurred.view(*rows.shape[:-1], -1)[..., :size]
 
     return banded(values) / banded(torch.ones(size, device=device))
 

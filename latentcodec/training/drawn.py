@@ -21,6 +21,7 @@ Colour = tuple[int, int, int]
 Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
 _LETTERS = string.ascii_lowercase * 4 + string.ascii_uppercase + string.digits + ".,:;()-+/%&@#"
+_STREAM = 77  # apart from the generators of batches, which are (seed, step)
 _FONT_SIZES = (8, 9, 10, 11, 12, 13, 14, 16, 18, 22, 28, 40, 64)
 # Black on white and white on black, as most pages and terminals are.
 _PAPERS = ((255, 255, 255), (250, 250, 245), (0, 0, 0), (30, 30, 34), (240, 240, 240))
@@ -41,6 +42,11 @@ def drawn_crop(size: int, rng: np.random.Generator) -> Pixels:
         large = kind(int(size * factor), rng)
         return np.asarray(large.resize((size, size), Image.Resampling.LANCZOS))
     return np.asarray(kind(size, rng))
+
+
+def drawn_crops(size: int, seed: int, numbers: range) -> list[Pixels]:
+    """The drawn pictures of these numbers: each is a function of the seed and its number alone."""
+    return [drawn_crop(size, np.random.default_rng((seed, _STREAM, number))) for number in numbers]
 
 
 @lru_cache(maxsize=len(_FONT_SIZES))

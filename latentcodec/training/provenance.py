@@ -9,26 +9,31 @@ from __future__ import annotations
 
 import hashlib
 import platform
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from latentcodec.training.data import is_held_out
+from latentcodec.training.data import PictureFile, is_held_out
+from latentcodec.training.packed import PackedPicture
 
 _HASH_DIGITS = 16
 
 
-def describe_pictures(folder: Path, paths: list[Path]) -> dict[str, Any]:
+def describe_pictures(folder: Path, paths: Sequence[PictureFile]) -> dict[str, Any]:
     """A folder of pictures: its name, how many there are, and a hash over their names and sizes.
 
-    paths: all pictures below the folder, as `find_pictures` gives them.
+    paths: all pictures below the folder, as `find_pictures` or `find_training_pictures` gives them; those in
+    tars count as if they lay in the folder.
     """
     digest = hashlib.sha256()
     for path in paths:
-        digest.update(
-            f"{path.relative_to(folder).as_posix()}\0{path.stat().st_size}\n".encode(errors="replace")
-        )
+        if isinstance(path, PackedPicture):
+            place, size = path.place, path.size
+        else:
+            place, size = path.relative_to(folder).as_posix(), path.stat().st_size
+        digest.update(f"{place}\0{size}\n".encode(errors="replace"))
     return {
         "folder": folder.resolve().name,
         "count": len(paths),

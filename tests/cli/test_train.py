@@ -199,6 +199,26 @@ def test_ctrl_c_is_told_and_saved(call: Call, run: Path, monkeypatch: pytest.Mon
     assert checkpoint(run)["step"] == STEPS + 5
 
 
+def test_packed_pictures_are_trained_on(call: Call, pictures: Path, made: Path, tmp_path: Path) -> None:
+    done = call("train", "pack", pictures, "--out", tmp_path / "packed", "--size", "120KB")
+    assert (done.code, done.err) == (0, "")
+    tars = sorted((tmp_path / "packed").glob("*.tar"))
+    assert all(path.stat().st_size <= 120_000 for path in tars)
+    total, largest = (f(path.stat().st_size for path in tars) for f in (sum, max))
+    assert done.out.decode() == f"{tmp_path / 'packed'}: {len(tars)} tars, {total} bytes, {largest} at most\n"
+    start = ["train", "run", tmp_path / "packed", "--init", made, "--steps", "1", *FEW]
+    assert call(*start, "--out", tmp_path / "run").code == 0
+    assert json.loads((tmp_path / "run" / "config.json").read_text())["pictures"]["count"] == 2
+    again = call("train", "pack", pictures, "--out", tmp_path / "packed")
+    assert again.code == 1
+    assert "already holds tar files" in again.err
+    small = call("train", "pack", pictures, "--out", tmp_path / "small", "--size", "1KB")
+    assert small.code == 1
+    assert "more than 1000 (--size)" in small.err
+    moved = call("train", "resume", tmp_path / "run", "--pictures", pictures, "--steps", "1", "-Q")
+    assert (moved.code, moved.err) == (0, "")  # the same pictures, in a folder
+
+
 def test_progress_lines() -> None:
     row = {
         "step": 40,

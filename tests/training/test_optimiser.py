@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from latentcodec.nn.native.model import NativeModel
-from latentcodec.training.optimiser import Optimiser, orthogonalise
+from latentcodec.training.optimiser import Optimiser, in_layout_of, orthogonalise, orthogonalise_batch
 from tests.conftest import tiny_config
 
 
@@ -119,3 +119,73 @@ def test_state_comes_back_exactly(one_thread: None) -> None:
     descend(other, second, range(3, 6))
     for name, p in named.items():
         assert torch.equal(p, other[name]), name
+
+
+@pytest.mark.parametrize("shape", [(64, 160), (160, 64)])
+def test_matrices_of_a_shape_are_orthogonalised_together(shape: tuple[int, int]) -> None:
+    torch.manual_seed(0)
+    matrices = torch.randn(3, *shape) * torch.tensor([1e-3, 1.0, 50.0])[:, None, None]
+    for one, together in zip(map(orthogonalise, matrices), orthogonalise_batch(matrices), strict=True):
+        # Four steps in bfloat16, each of which multiplies rounding by 3.4 at most.
+        assert torch.allclose(one, together, atol=4 * 3.4 * 2**-8 * float(one.abs().max()))
+
+
+def test_a_step_on_the_device_is_one_step_by_step(one_thread: None) -> None:
+    named, twin = parameters(6), parameters(6)
+    named |= {
+        "d.weight": nn.Parameter(torch.randn(180, 24)),
+        "e.weight": nn.Parameter(torch.randn(24, 180, 1, 1)),
+    }
+    twin |= {name: nn.Parameter(named[name].detach().clone()) for name in ("d.weight", "e.weight")}
+    one, other = Optimiser(named.items()), Optimiser(twin.items())
+    rate = torch.tensor(0.0)
+    other.prepare_device_step(rate)
+    before = {name: p.detach().clone() for name, p in named.items()}
+    for step in range(4):
+        for each in (named, twin):
+            torch.manual_seed(step)
+            for p in each.values():
+                p.grad = torch.randn_like(p)
+        rate.fill_(1e-2 / (step + 1))
+        one.step(1e-2 / (step + 1))
+        other.device_step(rate)
+        assert all(p.grad is None for p in twin.values())
+    for name, p in named.items():
+        change, apart = p.detach() - before[name], p.detach() - twin[name].detach()
+        assert float(apart.norm()) < 0.05 * float(change.norm()), name  # bfloat16 in the matrices
+
+
+def test_what_a_step_on_the_device_left_is_loaded_by_the_other(one_thread: None) -> None:
+    named, twin = parameters(7), parameters(7)
+    optimiser = Optimiser(named.items())
+    rate = torch.tensor(1e-2)
+    optimiser.prepare_device_step(rate)
+    for p in named.values():
+        p.grad = torch.ones_like(p)
+    optimiser.device_step(rate)
+    held = io.BytesIO()
+    torch.save(optimiser.state_dict(), held)
+    held.seek(0)
+    loaded = Optimiser(twin.items())
+    loaded.load_state_dict(torch.load(held, weights_only=True))
+    (group,) = loaded.adam.param_groups
+    assert group["lr"] == pytest.approx(1e-2)
+    assert isinstance(group["lr"], float)
+    assert group["capturable"] is False
+    assert all(torch.equal(a, b) for a, b in zip(loaded.moments(), optimiser.moments(), strict=True))
+    descend(twin, loaded, range(2))
+
+
+def test_layouts_follow_the_parameters() -> None:
+    like = torch.zeros(4, 6, 3, 3).to(memory_format=torch.channels_last)
+    value = torch.rand(4, 6, 3, 3)
+    laid = in_layout_of(like, value)
+    assert laid.stride() == like.stride()
+    assert torch.equal(laid, value)
+    assert in_layout_of(value, value) is value
+    named = {"c.planes": nn.Parameter(like.clone())}
+    plain = {"c.planes": nn.Parameter(value)}
+    source, target = Optimiser(plain.items()), Optimiser(named.items())
+    descend(plain, source, range(1))
+    target.load_state_dict(source.state_dict())
+    assert all(moment.stride() in ((), like.stride()) for moment in target.moments())

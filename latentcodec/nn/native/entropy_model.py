@@ -24,6 +24,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from latentcodec.nn.constants import DeviceConstant
 from latentcodec.nn.integer import TrainableIntegerConv, clamp, leaky_clamp, round_half_up
 from latentcodec.nn.layers import KNOTS, MAX_LEVEL, interpolate_knots, signed_log
 
@@ -38,6 +39,9 @@ HYPER_SPREAD = 2.0  # standard deviation of hyperlatents at the start of trainin
 ROW_UNIT = 12.0  # rows per unit of the trained row parameters
 MEAN_LIMIT = 8191  # of a mean or a latent, in sixteenths
 LOG_SCALE = 127 / math.log(512)  # signed-log context inputs reach 127 at 511
+
+_CPU = torch.device("cpu")
+_channel_orders: dict[int, DeviceConstant] = {}
 
 Layer = Callable[[Tensor, Tensor], Tensor]
 
@@ -82,9 +86,11 @@ def put_step(cells: Tensor, step: int, values: Tensor) -> None:
         cells[:, ORDER[step][g], g::4] = part
 
 
-def channel_order(channels: int) -> Tensor:
-    """(C,) the latent channel of each entry that take_step returns."""
-    return torch.cat([torch.arange(g, channels, 4) for g in range(4)])
+def channel_order(channels: int, device: torch.device = _CPU) -> Tensor:
+    """(C,) the latent channel of each entry that take_step returns; the same tensor at every call."""
+    if channels not in _channel_orders:
+        _channel_orders[channels] = DeviceConstant([c for g in range(4) for c in range(g, channels, 4)])
+    return _channel_orders[channels].on(device)
 
 
 def hyper_synthesis(layers: Mapping[str, Layer], z: Tensor, level: Tensor) -> Tensor:
@@ -251,7 +257,8 @@ class TrainableEntropyModel(nn.Module):
         )
         features = hyper_synthesis(layers, round_half_up(z), level)
         cells = to_cells(y)
-        offset = ROW_UNIT * interpolate_knots(self.row_offset[:, channel_order(self.config.latents)], level)
+        order = channel_order(self.config.latents, y.device)
+        offset = ROW_UNIT * interpolate_knots(self.row_offset[:, order], level)
         parts: list[Tensor] = []
         bits_y: list[Tensor] = []
         context: list[Tensor] = []

@@ -19,7 +19,7 @@ import torch
 from latentcodec import __version__
 from latentcodec.atomic import write_atomically
 from latentcodec.errors import TrainingError
-from latentcodec.training.data import find_pictures
+from latentcodec.training.data import find_training_pictures
 from latentcodec.training.native.evaluate import Point
 from latentcodec.training.native.run_folder import EVALUATION, logged_seconds, read_checkpoint, read_config
 from latentcodec.training.provenance import describe_hardware, describe_pictures
@@ -52,7 +52,7 @@ def make_card(folder: Path) -> dict[str, Any]:
 def _pictures_now(folder: Path) -> dict[str, Any]:
     """The pictures of a run that did not note them when it was made."""
     try:
-        return describe_pictures(folder, find_pictures(folder))
+        return describe_pictures(folder, find_training_pictures(folder))
     except TrainingError:
         return {"folder": folder.name}
 

@@ -3,23 +3,23 @@
 RUN/config.json       sizes, seed, optimiser, picture folder: fixed when the run is made
 RUN/checkpoint.pt     step, weights, their moving average, moments, schedule, plan: replaced atomically
 RUN/log.jsonl         one line every LOG_EVERY steps
+RUN/constant          on a GPU: the run before its cool-down
 
 Each step seeds its own random numbers from (seed, step), so 20 steps equal 10 + a new process + 10, bit for
 bit (on one machine with one thread count). The schedule is warm-up, constant, then a cool-down to zero that
 starts when the run is asked to end: `schedule` holds the step where it began and its length, `plan` where the
-run is to end. SIGINT and SIGTERM end it after the step that they meet, with a checkpoint.
+run is to end. SIGINT and SIGTERM end it after a step, with a checkpoint. On a GPU device_loop.py does it.
 """
 
 from __future__ import annotations
 
-import io
 import json
 import math
 import signal
 import time
 import warnings
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -32,10 +32,11 @@ from latentcodec.nn.layers import MAX_LEVEL
 from latentcodec.nn.native.model import NativeConfig, NativeModel
 from latentcodec.nn.native.transform import bound_gains
 from latentcodec.picture.picture import Pixels
-from latentcodec.training.data import batch, find_pictures, is_held_out, load_pictures
+from latentcodec.training.data import batch, find_training_pictures, is_held_out, load_pictures
+from latentcodec.training.native.checkpoint import write_checkpoint
+from latentcodec.training.native.device_loop import train_on_device
 from latentcodec.training.native.losses import rate_distortion_loss
 from latentcodec.training.native.run_folder import (
-    CHECKPOINT,
     CONFIG,
     LOG,
     damaged_checkpoint,
@@ -45,40 +46,14 @@ from latentcodec.training.native.run_folder import (
     read_config,
 )
 from latentcodec.training.native.schedule import Plan, Schedule
-from latentcodec.training.optimiser import Optimiser
+from latentcodec.training.native.settings import TrainingConfig
+from latentcodec.training.optimiser import Optimiser, in_layout_of
 from latentcodec.training.provenance import describe_hardware, describe_pictures
 from latentcodec.training.stopping import noted_signals
 
 LOG_EVERY = 20
 CHECKPOINT_SECONDS = 240.0
-
-
-@dataclass(frozen=True, kw_only=True)
-class TrainingConfig:
-    """What a run is made of. Everything that its result depends on, pictures and machine aside."""
-
-    pictures: str
-    seed: int = 1
-    batch: int = 16
-    crop: int = 128
-    learning_rate: float = 5e-4
-    warm_up: int = 200
-    structure: float = 0.4
-    """The share of MS-SSIM in the distortion."""
-    visible: float = 0.18
-    """The share of SSIMULACRA 2's sum (nn.perceptual); MSE has what is left."""
-    drawn: float = 0.05
-    """The share of crops that are drawn (training.drawn), not cut from pictures."""
-    average: float = 0.999
-    clip: float = 200.0
-    muon: bool = True
-    hyper_free: int = 1000
-    """Steps at the start without the rate's pull on hyperlatents, which would collapse under it."""
-    autocast: bool = True
-    compile: bool = False
-    """Whether torch.compile fuses the networks and the loss: minutes to start, then a quarter faster."""
-    threads: int = 0
-    """CPU threads, 0 for PyTorch's choice: noted here, set by the program that starts the process."""
+CONSTANT = "constant"
 
 
 class Run:
@@ -97,8 +72,10 @@ class Run:
         self.model = NativeModel(native).to(device)
         if init is not None:
             self.model.load_state_dict(init)
+        if device.type == "cuda":
+            self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # quickest there
         found = Path(config.pictures)
-        paths = find_pictures(found)
+        paths = find_training_pictures(found)
         self.origin: dict[str, Any] = {"pictures": describe_pictures(found, paths)}
         chosen = [p for p in paths if not is_held_out(p)]
         if not chosen:
@@ -111,7 +88,7 @@ class Run:
         self.average = {k: v.detach().clone() for k, v in self.model.state_dict().items()}
         self.optimiser = Optimiser(self.model.named_parameters(), muon=config.muon)
         self._loss = rate_distortion_loss
-        if config.compile:
+        if config.compile and device.type != "cuda":  # there two parts are: device_step.py
             for part in (self.model.analysis, self.model.entropy, self.model.synthesis):
                 part.compile(dynamic=False)
             self._loss = torch.compile(rate_distortion_loss, dynamic=False)
@@ -145,7 +122,7 @@ class Run:
         run.origin["init"] = origin
         folder.mkdir(parents=True, exist_ok=True)
         run.save()
-        run._write_config()  # last: a folder that has it holds a whole run
+        run._write_config(folder)  # last: a folder that has it holds a whole run
         return run
 
     @classmethod
@@ -177,14 +154,14 @@ class Run:
             raise damaged_checkpoint(folder, error) from error
         run._compare_pictures(values)
         if pictures is not None:
-            run._write_config()
+            run._write_config(folder)
         return run
 
     def _load(self, state: dict[str, Any]) -> None:
         """Take over a checkpoint's state, the model's parameters aside."""
         if state["average"].keys() != self.average.keys():
             raise ValueError("the moving average has other parameters than the model")
-        self.average = state["average"]
+        self.average = {name: in_layout_of(own, state["average"][name]) for name, own in self.average.items()}
         self.optimiser.load_state_dict(state["optimiser"])
         self.schedule = Schedule(**state["schedule"])
         self.plan = Plan(**state.get("plan", {}))
@@ -207,12 +184,12 @@ class Run:
                 stacklevel=3,
             )
 
-    def _write_config(self) -> None:
+    def _write_config(self, folder: Path) -> None:
         values = {"training": asdict(self.config), "native": self.model.config.to_dict()} | self.origin
-        write_atomically(self.folder / CONFIG, json.dumps(values, indent=1).encode())
+        write_atomically(folder / CONFIG, json.dumps(values, indent=1).encode())
 
-    def save(self) -> None:
-        """Write the checkpoint, replacing the last one atomically."""
+    def save(self, folder: Path | None = None) -> None:
+        """Write the checkpoint, replacing the last one of the run's folder (or of another) atomically."""
         state = {
             "step": self.step,
             "model": self.model.state_dict(),
@@ -224,9 +201,17 @@ class Run:
             "hardware": self.hardware,
             "torch": self.torch,
         }
-        buffer = io.BytesIO()
-        torch.save(state, buffer)
-        write_atomically(self.folder / CHECKPOINT, buffer.getbuffer())
+        write_checkpoint(folder or self.folder, state, in_parts=self.device.type == "cuda")
+
+    def save_constant(self) -> None:
+        """Write the run as it is into RUN/constant, a run without a plan, whose rate is the constant one."""
+        folder = self.folder / CONSTANT
+        folder.mkdir(exist_ok=True)
+        schedule, plan = self.schedule, self.plan
+        self.reopen()
+        self.save(folder)
+        self._write_config(folder)
+        self.schedule, self.plan = schedule, plan
 
     def train_step(self) -> dict[str, float]:
         """One step. Returns the parts of the loss."""
@@ -264,31 +249,31 @@ class Run:
         seconds: float | None = None,
         cooldown: float = 0.25,
         progress: Callable[[dict[str, Any]], None] | None = None,
+        started: float | None = None,
     ) -> None:
         """Train for `steps` more steps, or for `seconds`, the last `cooldown` share at a falling rate.
 
         cooldown=0 leaves the rate constant, to be continued. With neither, the plan of the last call is
         carried out; where there is none, training goes on until a signal ends it. `progress` gets the means
         of the last LOG_EVERY steps, the steps a second and the seconds that remain. Saves every few minutes
-        and at the end; `stopped_by` then says which signal came, if any. Raises TrainingError where the loss
+        and at the end; `stopped_by` then says which signal came, if any. On a GPU `seconds` hold all of it
+        since the moment `started` (of time.monotonic), the last save too. Raises TrainingError where the loss
         is not finite.
         """
+        begun = saved = time.monotonic()
         if steps is not None or seconds is not None:
             self._make_plan(steps, seconds, cooldown)
-        begun = saved = time.monotonic()
+        if self.device.type == "cuda":
+            self.stopped_by = train_on_device(self, begun if started is None else started, progress)
+            return
         first, before = self.step, self.seconds
         rows: list[dict[str, float]] = []
 
         def note() -> None:
             elapsed = time.monotonic() - begun
             rate = (self.step - first) / elapsed
-            row = {"step": self.step, "seconds": elapsed, "rate": rate}
-            row |= {name: sum(r[name] for r in rows) / len(rows) for name in rows[0]}
-            with open(self.folder / LOG, "a", encoding="utf-8") as log:
-                log.write(json.dumps({k: round(v, 5) for k, v in row.items()}) + "\n")
-            if progress:
-                cooling = self.schedule.cooldown_start is not None
-                progress(row | {"cooling": cooling, "remaining": self._remaining(rate)})
+            means = {name: sum(r[name] for r in rows) / len(rows) for name in rows[0]}
+            self.log(elapsed, rate, means, self.remaining(rate), progress)
             rows.clear()
 
         with noted_signals() as noted:
@@ -306,6 +291,22 @@ class Run:
                 note()
             self.save()
         self.stopped_by = noted[0] if noted else None
+
+    def log(
+        self,
+        seconds: float,
+        rate: float,
+        means: dict[str, float],
+        remaining: float | None,
+        progress: Callable[[dict[str, Any]], None] | None,
+    ) -> None:
+        """Write a line to log.jsonl, and tell `progress`: means of the last steps, `rate` steps a second."""
+        row = {"step": self.step, "seconds": seconds, "rate": rate} | means
+        with open(self.folder / LOG, "a", encoding="utf-8") as log:
+            log.write(json.dumps({k: round(v, 5) for k, v in row.items()}) + "\n")
+        if progress:
+            cooling = self.schedule.cooldown_start is not None
+            progress(row | {"cooling": cooling, "remaining": remaining})
 
     @property
     def finished(self) -> bool:
@@ -339,7 +340,7 @@ class Run:
             length = max(1, round(rate * plan.cooldown_seconds))
             self.schedule = Schedule(self.config.warm_up, self.step, length)
 
-    def _remaining(self, rate: float) -> float | None:
+    def remaining(self, rate: float) -> float | None:
         """Seconds that the plan will still take at `rate` steps a second; None where it has no end."""
         schedule, plan = self.schedule, self.plan
         if schedule.cooldown_start is not None:

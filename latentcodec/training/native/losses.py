@@ -6,6 +6,8 @@ gradients of all qualities alike in size, so that one batch can hold all of them
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -15,17 +17,23 @@ from latentcodec.nn.structure import MS_SSIM_SCALE, ms_ssim
 
 
 def rate_distortion_loss(
-    x: Tensor, decoded: Tensor, bits: Tensor, level: Tensor, structure: float, visible: float
+    x: Tensor,
+    decoded: Tensor,
+    bits: Tensor,
+    level: Tensor,
+    structure: float,
+    visible: float,
+    difference: Callable[[Tensor, Tensor], Tensor] = visible_difference,
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """The loss of a batch, and its parts without gradients.
 
     x, decoded (B, 3, H, W); bits, level (B,); structure, visible: the shares of MS-SSIM and of the visible
-    difference in the distortion.
+    difference in the distortion; difference: what computes the latter, such as a compiled form.
     """
     weight = lambda_of_level(level)
     mse = F.mse_loss(decoded, x, reduction="none").mean((1, 2, 3)) * 255**2
     structural = 1 - ms_ssim(x, decoded)
-    seen = visible_difference(x, decoded)
+    seen = difference(x, decoded)
     distortion = (1 - structure - visible) * mse + structure * MS_SSIM_SCALE * structural
     distortion = distortion + visible * VISIBLE_SCALE * seen
     bpp = bits / (x.shape[-2] * x.shape[-1])

@@ -1,13 +1,14 @@
 """What the folder of a run holds, read back; loop.py writes it.
 
 RUN/config.json       sizes, training configuration, pictures, origin of the weights
-RUN/checkpoint.pt     step, weights, moving average, moments, schedule
+RUN/checkpoint.pt     step, weights, moving average, moments, schedule (or in parts: checkpoint.py)
 RUN/log.jsonl         means of the loss's parts, a line every few steps
 RUN/evaluation.json   the last rate-distortion curve that was measured, and its step
 """
 
 from __future__ import annotations
 
+import io
 import json
 import zipfile
 from pathlib import Path
@@ -17,9 +18,9 @@ import torch
 
 from latentcodec.errors import TrainingError
 from latentcodec.nn.native.model import NativeConfig, NativeModel
+from latentcodec.training.native.checkpoint import CHECKPOINT, checkpoint_file, read_checkpoint_bytes
 
 CONFIG = "config.json"
-CHECKPOINT = "checkpoint.pt"
 LOG = "log.jsonl"
 EVALUATION = "evaluation.json"
 _CONFIG_KEYS = {"training", "native"}
@@ -49,12 +50,13 @@ def native_config(values: dict[str, Any], folder: Path) -> NativeConfig:
 
 
 def read_checkpoint(folder: Path, device: torch.device) -> dict[str, Any]:
-    """checkpoint.pt, its tensors on `device`. Raises TrainingError where there is none, or a damaged one."""
-    path = folder / CHECKPOINT
+    """The last checkpoint, its tensors on `device`. Raises TrainingError: there is none, or a damaged one."""
     try:
-        with zipfile.ZipFile(path) as archive:
+        data = read_checkpoint_bytes(folder)
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
             damaged = archive.testzip()  # torch.load itself does not notice a flipped bit
-        state = torch.load(path, map_location=device, weights_only=True) if damaged is None else None
+        if damaged is None:
+            state = torch.load(io.BytesIO(data), map_location=device, weights_only=True)
     except (FileNotFoundError, NotADirectoryError) as error:
         raise TrainingError(f"{folder}: no training run here ({CHECKPOINT} is missing)") from error
     except Exception as error:  # unpickling damaged bytes raises almost anything
@@ -70,7 +72,8 @@ def damaged_checkpoint(folder: Path, reason: object) -> TrainingError:
     """The error for a checkpoint that cannot be used."""
     first = (str(reason).splitlines() or [""])[0] or type(reason).__name__
     return TrainingError(
-        f"{folder / CHECKPOINT}: damaged, or of another version ({first}); restore a copy, or start a new run"
+        f"{checkpoint_file(folder)}: damaged, or of another version ({first}); restore a copy, or start a "
+        "new run"
     )
 
 
