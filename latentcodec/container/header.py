@@ -44,9 +44,10 @@ TILE_GRAIN = 32  # pixels: the coarsest grid of the model; the sides of a tile a
 _TILE_UNIT = 8  # pixels, of the header's field
 _ONE_TILE_PIXELS = 3 << 19  # 1.5 megapixels: up to here a writer makes one tile ...
 WRITER_TILE = 1024  # ... and above, tiles with sides of so many pixels
-# Networks work on whole cells of TILE_GRAIN pixels: a picture one pixel high costs what one of 32 does.
-_MOST_PADDING = 3  # times the picture's pixels, with sides padded ...
-_SMALL_PADDED = 1 << 18  # ... unless these are so few pixels that nobody minds
+# Networks work on whole cells of TILE_GRAIN pixels, and every tile costs time of its own: a picture one pixel
+# high costs what one of 32 does, and more in small tiles. What they work on is at most
+_MOST_WORK = 3  # times the picture's pixels ...
+_LITTLE_WORK = 1 << 18  # ... or so few pixels that nobody minds
 
 
 class Box(NamedTuple):
@@ -67,10 +68,25 @@ def default_tile_size(width: int, height: int) -> int:
     return 0 if _padded(width) * _padded(height) <= _ONE_TILE_PIXELS else WRITER_TILE
 
 
+def _tiles(width: int, height: int, tile_size: int) -> int:
+    return -(-width // (tile_size or width)) * -(-height // (tile_size or height))
+
+
+def _work(width: int, height: int, tile_size: int) -> int:
+    """The pixels that networks work on: with sides padded, and no fewer for a tile than the smallest has."""
+    return max(_padded(width) * _padded(height), _tiles(width, height, tile_size) * MIN_TILE_SIDE**2)
+
+
+def _most_work(width: int, height: int) -> int:
+    return max(_MOST_WORK * width * height, _LITTLE_WORK)
+
+
 def too_thin(width: int, height: int) -> bool:
-    """Whether a picture is mostly padding for networks; such pictures are stored as pixels, without loss."""
-    padded = _padded(width) * _padded(height)
-    return padded > max(_MOST_PADDING * width * height, _SMALL_PADDED)
+    """Whether a picture, in the tiles that a writer makes, is mostly padding for networks.
+
+    Such pictures are stored as pixels, without loss.
+    """
+    return _work(width, height, default_tile_size(width, height)) > _most_work(width, height)
 
 
 @dataclass(frozen=True)
@@ -110,7 +126,7 @@ class Header:
     @property
     def tile_count(self) -> int:
         """How many tiles the picture has."""
-        return self.tile_columns * -(-self.height // (self.tile_size or self.height))
+        return _tiles(self.width, self.height, self.tile_size)
 
     def tile_grid(self) -> list[Box]:
         """The box of every tile, row by row; those at the right and at the bottom are cut to the picture."""
@@ -166,16 +182,11 @@ class Header:
                 f"header: {self.tile_count} tiles, the limit is {limits.max_chunks}; "
                 "raise Limits.max_chunks to read the file"
             )
-        if self.model_number != PIXELS and too_thin(self.width, self.height):
+        work, most = _work(self.width, self.height, self.tile_size), _most_work(self.width, self.height)
+        if self.model_number != PIXELS and work > most:
             raise MalformedFile(
-                f"header: {self.width} x {self.height} pixels are over two thirds padding for model "
-                f"{self.model_number}; so thin a picture is stored as pixels, model {PIXELS}"
-            )
-        smallest = self.tile_count * MIN_TILE_SIDE**2
-        if self.model_number != PIXELS and smallest > max(_MOST_PADDING * pixels, _SMALL_PADDED):
-            raise MalformedFile(
-                f"header: {self.tile_count} tiles for {self.width} x {self.height} pixels; a tile of model "
-                f"{self.model_number} has {MIN_TILE_SIDE**2 // _MOST_PADDING} or more on average"
+                f"header: {self.width} x {self.height} pixels in {self.tile_count} tile(s) are {work} for "
+                f"networks, of {most} allowed; so thin a picture is stored as pixels, model {PIXELS}"
             )
 
     def pack(self) -> bytes:

@@ -372,6 +372,14 @@ def test_a_picture_too_thin_for_networks_is_kept_without_loss(
         codec.encode(pixels, target_size=1000)
 
 
+def test_a_strip_whose_tiles_would_be_thin_is_kept_without_loss(codec: Codec) -> None:
+    """Not too thin as a whole, but in the tiles of 1024 that such a width has: its encoding was an error."""
+    pixels = np.random.default_rng(1).integers(0, 256, (1, 60_000, 3), np.uint8).repeat(12, 0)
+    data = codec.encode(pixels)
+    assert (info(data).model, info(data).tiles) == (PIXELS, 59)
+    assert np.array_equal(rgb(codec.decode(data)), pixels)
+
+
 def test_a_limit_ends_the_attempt(native: NativeCodec) -> None:
     encoder = NativeEncoder(native, from_array(page()))
     found = encoder.without_loss()
