@@ -16,11 +16,11 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
-from PIL import Image, ImageOps
+from PIL import ImageOps
 
 from benchmarks.pictures.arrays import Pixels, to_pixels
 from latentcodec.errors import InvalidArgument
-from latentcodec.picture.guard import open_formats
+from latentcodec.picture.guard import open_image
 
 __all__ = [
     "DATA_SETS",
@@ -105,7 +105,7 @@ def find_pictures(folder: Path) -> list[Path]:
 
 def load(path: Path) -> Pixels:
     """The picture at `path`, upright, gray replicated, transparency dropped. Raises what Pillow raises."""
-    with Image.open(path, formats=open_formats()) as image:
+    with path.open("rb") as file, open_image(file, str(path)) as image:
         return to_pixels(ImageOps.exif_transpose(image))
 
 

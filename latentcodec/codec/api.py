@@ -83,7 +83,7 @@ class Codec:
         self._device_name, self._prior_path = device, prior
         self._latent: LatentCodec | None = None
         self._cached: LatentCodec | None = None  # what earlier files needed: the next is likely to as well
-        self._kept_denoiser: CleanupDenoiser | None = None
+        self._cached_denoiser: CleanupDenoiser | None = None
         self._prior: LatentPrior | None = None
         self._cleanup: CleanupRequest | None = None
         if device not in _ALWAYS_THERE:
@@ -253,8 +253,8 @@ class Codec:
 
             chunk = file_chunk(file)
             codec = self._cached = codec_for(chunk, self.device, self._latent, self._cached)
-            cleaner = cleaner_for(file, codec, strength, self._cleanup, self._kept_denoiser)
-            self._kept_denoiser = cleaner.denoiser if cleaner else self._kept_denoiser
+            cleaner = cleaner_for(file, codec, strength, self._cleanup, self._cached_denoiser)
+            self._cached_denoiser = cleaner.denoiser if cleaner else self._cached_denoiser
             reader = LatentReader(codec, file.header, chunk, self._prior, cleaner)
             return decode_with(reader, file, self.limits, report)
         if strength:

@@ -18,7 +18,7 @@ from PIL import Image, PngImagePlugin
 
 from latentcodec.atomic import write_atomically
 from latentcodec.errors import InvalidArgument, UnsupportedImage
-from latentcodec.picture.guard import guarded, open_formats
+from latentcodec.picture.guard import open_image
 from latentcodec.picture.metadata import DroppedDataWarning, picture_tags, sound_exif
 from latentcodec.picture.picture import MAX_PIXELS, Picture, from_pillow, pillow_errors, to_pillow
 
@@ -82,7 +82,7 @@ def open_picture(
 
 def _read(file: BinaryIO, name: str, max_pixels: int) -> Picture:
     with pillow_errors(name):
-        image = Image.open(guarded(file, name), formats=open_formats())
+        image = open_image(file, name)
     return from_pillow(image, name=name, max_pixels=max_pixels)
 
 

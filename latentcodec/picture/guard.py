@@ -22,7 +22,7 @@ from latentcodec.errors import LimitExceeded
 from latentcodec.picture.directories import excess
 from latentcodec.picture.metadata import DroppedDataWarning, without_prefix
 
-__all__ = ["PICTURE_FORMATS", "guarded", "open_formats"]
+__all__ = ["PICTURE_FORMATS", "guarded", "open_formats", "open_image"]
 
 # What may be opened (docs/usage.md), by Pillow's names. Left out is what nobody means by a picture file,
 # above all EPS: whatever the file's name, Pillow would hand it to Ghostscript, which runs it as a program.
@@ -42,6 +42,11 @@ def open_formats() -> list[str]:
     """Those of PICTURE_FORMATS that this Pillow, with its plugins, has."""
     Image.init()
     return [name for name in PICTURE_FORMATS if name in Image.OPEN]
+
+
+def open_image(file: BinaryIO, name: str) -> Image.Image:
+    """Pillow's image of a seekable stream, guarded, of one of PICTURE_FORMATS. Raises what Pillow raises."""
+    return Image.open(guarded(file, name), formats=open_formats())
 
 
 def guarded(file: BinaryIO, name: str) -> BinaryIO:

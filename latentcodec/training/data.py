@@ -21,7 +21,7 @@ from PIL import Image
 from torch import Tensor
 
 from latentcodec.errors import TrainingError
-from latentcodec.picture.guard import open_formats
+from latentcodec.picture.guard import open_image
 from latentcodec.picture.picture import Pixels
 from latentcodec.training.drawn import drawn_crop
 from latentcodec.training.packed import PackedPicture, read_pack
@@ -79,8 +79,7 @@ def load_pictures(paths: Sequence[PictureFile], smallest: int = 128) -> list[Pix
 
     def load(path: PictureFile) -> Pixels:
         try:
-            source = path.open() if isinstance(path, PackedPicture) else path
-            with Image.open(source, formats=open_formats()) as image:
+            with path.open("rb") as file, open_image(file, str(path)) as image:
                 return np.asarray(image.convert("RGB"))
         except Exception as error:  # Pillow's decoders raise almost anything on damaged data
             raise unreadable(path, error) from error

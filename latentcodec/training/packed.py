@@ -13,7 +13,7 @@ import io
 import tarfile
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import BinaryIO
+from typing import BinaryIO, Literal
 
 from latentcodec.errors import TrainingError
 
@@ -34,8 +34,8 @@ class PackedPicture:
         """The last part of its place, as a path's."""
         return PurePosixPath(self.place).name
 
-    def open(self) -> BinaryIO:
-        """Its bytes as a stream. Raises TrainingError where the tar is cut, OSError."""
+    def open(self, mode: Literal["rb"]) -> BinaryIO:
+        """Its bytes as a stream, as Path.open. Raises TrainingError where the tar is cut, OSError."""
         with self.archive.open("rb") as file:
             file.seek(self.offset)
             data = file.read(self.size)

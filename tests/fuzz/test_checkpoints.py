@@ -36,6 +36,7 @@ from latentcodec.weights.checkpoints.checkpoint import open_checkpoint
 from latentcodec.weights.checkpoints.pickle_file import MAX_SHARING
 from latentcodec.weights.pytorch.archive import check_sums
 from tests.fuzz.mutate import mutated
+from tests.fuzz.run import run_for
 from tests.weights.made_pickles import LEGACY_HEAD, call, storage, tensor, text, tuple_of
 from tests.weights.made_pickles import number as integer
 
@@ -229,30 +230,18 @@ def test_changed_checkpoints(tmp_path: Path) -> None:
 
 
 def main(seconds: float, seed: int) -> None:
-    """Cases for so long; those that end in another way than they may are kept in the current folder."""
-    import resource
-
-    files, came_to, found = seeds(), Counter[tuple[str, str]](), 0
+    """Cases for so long."""
+    files = seeds()
     warnings.simplefilter("error")
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.ckpt"
         outcome(path, files["zip"][0])
-        held = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
-        resource.setrlimit(resource.RLIMIT_AS, (held + MEMORY, held + MEMORY))
-        start = time.monotonic()
-        for number in range(sys.maxsize):
-            if time.monotonic() - start > seconds:
-                break
+
+        def attempt(number: int) -> str:
             kind, data = case(seed, number, files)
-            try:
-                came_to[kind, outcome(path, data)] += 1
-            except Exception as error:  # noqa: BLE001 - these are what is sought
-                found += 1
-                came_to[kind, f"! {type(error).__name__}"] += 1
-                if found <= 20:
-                    Path(f"found-{kind}-{seed}-{number}").write_bytes(data)
-                    print(kind, seed, number, repr(error)[:300], flush=True)
-    print(f"{sum(came_to.values())} cases, {found} found", dict(sorted(came_to.items())))
+            return f"{kind} {outcome(path, data)}"
+
+        run_for(seconds, MEMORY, attempt)
 
 
 if __name__ == "__main__":

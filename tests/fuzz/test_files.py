@@ -23,7 +23,6 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from functools import cache, partial
-from itertools import count
 from pathlib import Path
 from random import Random
 
@@ -61,6 +60,7 @@ from latentcodec.rans.groups import GroupedTables
 from latentcodec.weights.native import NATIVE_MODEL, shipped_weights
 from tests.conftest import SRGB, photograph
 from tests.fuzz.mutate import EDGES, mutated
+from tests.fuzz.run import run_for
 from tests.toy_autoencoder import kl_codec
 from tests.toy_prior import toy_prior
 
@@ -357,30 +357,18 @@ def test_a_seed_of_each_kind_is_read() -> None:
 
 
 def main(seconds: float, seed: int) -> None:
-    """Cases for so long; those that end in another way than they may are named, to be run again."""
-    import resource
-
-    came_to, found = Counter[str](), 0
+    """Cases for so long: run_case(target, seed, number) runs one again."""
     for data in seeds().values():
         _decode(data, rest=False)
     _streams()
-    held = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
-    resource.setrlimit(resource.RLIMIT_AS, (held + MEMORY, held + MEMORY))
-    start = time.monotonic()
     share = {"containers": 200, "decoding": 2, "rans": 10}  # they take about equal times so
     turns = [target for target, times in share.items() for _ in range(times)]
-    for number in count():
-        if time.monotonic() - start > seconds:
-            break
+
+    def attempt(number: int) -> str:
         target = turns[number % len(turns)]
-        try:
-            came_to[f"{target} {run_case(target, seed, number)}"] += 1
-        except Exception as error:  # noqa: BLE001
-            found += 1
-            print(f"run_case({target!r}, {seed}, {number}): {error!r}"[:300], flush=True)
-    print(f"{sum(came_to.values())} cases, {found} found")
-    for name, cases in sorted(came_to.items()):
-        print(f"{cases:9} {name}")
+        return f"{target} {run_case(target, seed, number)}"
+
+    run_for(seconds, MEMORY, attempt)
 
 
 if __name__ == "__main__" and sys.argv[1] == "corpus":

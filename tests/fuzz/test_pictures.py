@@ -19,7 +19,6 @@ import time
 import warnings
 from collections import Counter
 from collections.abc import Callable
-from pathlib import Path
 from random import Random
 from zlib import crc32
 
@@ -31,6 +30,7 @@ from latentcodec.errors import LatentCodecError
 from latentcodec.picture.files import open_picture, save_picture
 from latentcodec.picture.picture import Picture, to_pillow
 from tests.fuzz.mutate import mutated
+from tests.fuzz.run import run_for
 from tests.picture.tiff_bytes import claiming, many_pages, tiff, with_exif_segments
 
 CASES = int(os.environ.get("LATENTCODEC_FUZZ_CASES", "2000"))
@@ -198,7 +198,7 @@ def test_changed_pictures() -> None:
         kind, data = case(1, number, files)
         came_to[kind, outcome(kind, data, number)] += 1
     for kind in files:  # the changes are neither all harmless nor all fatal
-        total = sum(count for (each, _), count in came_to.items() if each == kind)
+        total = sum(count for (name, _), count in came_to.items() if name == kind)
         assert 0 < came_to[kind, "opened"] < total
 
 
@@ -210,31 +210,17 @@ def test_seeds_are_opened(kind: str) -> None:
 
 
 def main(seconds: float, seed: int) -> None:
-    """Cases for so long; those that end in another way than they may are kept in the current folder."""
-    import resource
-
-    files, came_to, found, slowest = seeds(), Counter[tuple[str, str]](), 0, (0.0, "", 0)
+    """Cases for so long."""
+    files = seeds()
     for number, format in enumerate(WRITTEN):
         outcome("stored", camera(), number)
         outcome(format, files.get(format, files["other"])[0], number)
-    held = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
-    resource.setrlimit(resource.RLIMIT_AS, (held + MEMORY, held + MEMORY))
-    start = time.monotonic()
-    for number in range(sys.maxsize):
-        if time.monotonic() - start > seconds:
-            break
+
+    def attempt(number: int) -> str:
         kind, data = case(seed, number, files)
-        begun = time.process_time()
-        try:
-            came_to[kind, outcome(kind, data, number)] += 1
-        except Exception as error:  # noqa: BLE001 - these are what is sought
-            found += 1
-            came_to[kind, f"! {type(error).__name__}"] += 1
-            if found <= 20:
-                Path(f"found-{kind}-{seed}-{number}").write_bytes(data)
-                print(kind, seed, number, repr(error)[:300], flush=True)
-        slowest = max(slowest, (time.process_time() - begun, kind, number))
-    print(f"{sum(came_to.values())} cases, {found} found, slowest {slowest}", dict(sorted(came_to.items())))
+        return f"{kind} {outcome(kind, data, number)}"
+
+    run_for(seconds, MEMORY, attempt)
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ from latentcodec.errors import TrainingError
 from latentcodec.picture.picture import Pixels
 from latentcodec.training.data import batch, find_pictures, is_held_out, load_pictures, random_crop
 from tests.conftest import photograph
+from tests.picture.tiff_bytes import ONE_PIXEL, claiming
 
 
 def test_pictures_are_found_below_a_folder_in_order(tmp_path: Path) -> None:
@@ -56,6 +57,22 @@ def test_what_is_no_picture_is_named(tmp_path: Path) -> None:
     (tmp_path / "broken.png").write_bytes(b"text")
     with pytest.raises(TrainingError, match=r"broken\.png"):
         load_pictures([tmp_path / "broken.png"])
+
+
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 200 200\n", "cannot identify image file"),
+        (claiming(range(0x9000, 0x9040), 2, 100_000, ONE_PIXEL), "they overlap"),
+    ],
+    ids=["PostScript", "TIFF"],
+)
+def test_pictures_are_opened_as_strictly_as_those_to_be_compressed(
+    tmp_path: Path, data: bytes, reason: str
+) -> None:
+    (tmp_path / "a.png").write_bytes(data)
+    with pytest.raises(TrainingError, match=rf"a\.png: not a readable picture \(.*{reason}"):
+        load_pictures([tmp_path / "a.png"])
 
 
 def test_crops_of_any_picture(one_thread: None) -> None:

@@ -181,7 +181,7 @@ def test_a_tar_that_is_cut_after_it_was_listed(tmp_path: Path) -> None:
     (picture,) = find_training_pictures(tmp_path)
     path.write_bytes(path.read_bytes()[:700])
     with pytest.raises(TrainingError, match="cut after 188 of 900 bytes"):
-        picture.open()
+        picture.open("rb")
 
 
 @pytest.mark.parametrize("compression", ["gz", "xz"])

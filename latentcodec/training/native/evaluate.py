@@ -13,14 +13,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
 from latentcodec.container.quality import level_of_quality
 from latentcodec.errors import TrainingError
 from latentcodec.nn.native.model import NativeModel
 from latentcodec.nn.structure import ms_ssim
-from latentcodec.picture.guard import open_formats
+from latentcodec.picture.guard import open_image
 from latentcodec.training.data import unreadable
 
 QUALITIES = (0.0, 20.0, 40.0, 60.0, 80.0, 100.0)
@@ -41,7 +40,7 @@ def check_pictures(paths: list[Path]) -> None:
     """Raise TrainingError, naming the file, unless all are pictures that can be evaluated."""
     for path in paths:
         try:
-            with Image.open(path, formats=open_formats()) as image:
+            with path.open("rb") as file, open_image(file, str(path)) as image:
                 width, height = image.size
         except Exception as error:  # Pillow raises almost anything on damaged headers
             raise unreadable(path, error) from error
@@ -55,7 +54,7 @@ def check_pictures(paths: list[Path]) -> None:
 def load(path: Path) -> Tensor:
     """A picture (1, 3, H, W) in 0..1, cut at the centre to sides that are multiples of 32."""
     try:
-        with Image.open(path, formats=open_formats()) as image:
+        with path.open("rb") as file, open_image(file, str(path)) as image:
             pixels = np.asarray(image.convert("RGB"))
     except Exception as error:  # ... and on damaged data
         raise unreadable(path, error) from error

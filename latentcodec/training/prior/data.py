@@ -16,7 +16,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from PIL import Image
 from torch import Tensor
 
 from latentcodec.codec.autoencoder.latent import LatentCodec
@@ -32,7 +31,7 @@ from latentcodec.codec.values.prior_context import Bytes, Surroundings
 from latentcodec.codec.values.prior_file import CENTRE_BITS
 from latentcodec.errors import TrainingError
 from latentcodec.nn.layers import MAX_LEVEL
-from latentcodec.picture.guard import open_formats
+from latentcodec.picture.guard import open_image
 from latentcodec.training.data import random_crop, unreadable
 
 CROP = 32  # side of a crop in latent positions
@@ -252,7 +251,7 @@ def _crops(paths: list[Path], side: int, rng: np.random.Generator) -> Iterator[n
     while True:
         for place in order:
             try:
-                with Image.open(paths[place], formats=open_formats()) as image:
+                with paths[place].open("rb") as file, open_image(file, str(paths[place])) as image:
                     small = min(image.size) < side
                     pixels = np.array(image.convert("RGB")) if not small else None
             except Exception as error:  # Pillow's decoders raise almost anything on damaged data
