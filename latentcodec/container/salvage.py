@@ -60,7 +60,7 @@ def salvage(data: bytes, limits: Limits = DEFAULT_LIMITS) -> tuple[File, Report]
     """
     walk = _Walk(data, read_header(data, limits))
     walk.run(limits)
-    check_metadata(walk.found, limits)
+    check_metadata(walk.payloads, limits)
     if not walk.damaged and not walk.truncated:
         walk.check_whole(limits)
     numbered = list(enumerate(walk.tiles))
@@ -70,7 +70,7 @@ def salvage(data: bytes, limits: Limits = DEFAULT_LIMITS) -> tuple[File, Report]
         damaged=tuple(walk.damaged),
         truncated=walk.truncated,
     )
-    return gather(walk.header, walk.tiles, walk.found), report
+    return gather(walk.header, walk.tiles, walk.payloads), report
 
 
 class _Walk:
@@ -80,7 +80,7 @@ class _Walk:
         self.data = data
         self.header = header
         self.tiles: list[Tile | None] = [None] * header.tile_count
-        self.found: dict[str, bytes] = {}
+        self.payloads: dict[str, bytes] = {}
         self.damaged: list[str] = []
         self.truncated = False
 
@@ -124,11 +124,11 @@ class _Walk:
         if chunk.type == "T":
             self._place(Tile.unpack(chunk.payload, self.header.has_alpha))
         elif chunk.type.isupper() or chunk.type in "exgd":
-            if chunk.type in self.found or chunk.type == "H":
+            if chunk.type in self.payloads or chunk.type == "H":
                 raise MalformedFile(f"chunk {chunk.type!r} is repeated")
             if chunk.type == "g":
                 Goal.unpack(chunk.payload)  # raises where `gather` would
-            self.found[chunk.type] = chunk.payload
+            self.payloads[chunk.type] = chunk.payload
             if chunk.type == "X":
                 return self._follow_index(chunk.payload, end)
         return end

@@ -30,10 +30,10 @@ def noted_signals() -> Iterator[list[signal.Signals]]:
         noted.append(signal.Signals(number))
         signal.signal(number, ours[signal.Signals(number)])  # the second one does not wait
 
-    for each in ours:
-        signal.signal(each, note)
+    for number in ours:
+        signal.signal(number, note)
     try:
         yield noted
     finally:
-        for each, handler in ours.items():
-            signal.signal(each, handler)
+        for number, handler in ours.items():
+            signal.signal(number, handler)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,6 +16,8 @@ from click.testing import CliRunner
 from PIL import Image
 
 from latentcodec.cli.main import main
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @dataclass(frozen=True)
@@ -45,6 +50,29 @@ def call() -> Call:
         return Called(result.exit_code, result.stdout_bytes, result.stderr)
 
     return run
+
+
+def on_terminal(*arguments: str | Path, columns: int, stdout: int | None = None) -> tuple[int, bytes]:
+    """The program on a terminal of so many columns, `stdout` elsewhere if given: its exit code, the text."""
+    pty = pytest.importorskip("pty")
+    ours, theirs = pty.openpty()
+    command = [sys.executable, "-m", "latentcodec", *map(str, arguments)]
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "TERM": "xterm-256color", "COLUMNS": str(columns)}
+    streams = {"stdout": theirs if stdout is None else stdout, "stderr": theirs}
+    with subprocess.Popen(command, env=environment, **streams) as process:
+        os.close(theirs)
+        text = b""
+        while part := _read(ours):
+            text += part
+    os.close(ours)
+    return process.returncode, text
+
+
+def _read(terminal: int) -> bytes:
+    try:
+        return os.read(terminal, 1 << 16)
+    except OSError:  # how Linux says that the other end has gone
+        return b""
 
 
 def pixels(height: int = 64, width: int = 64, seed: int = 0) -> np.ndarray:

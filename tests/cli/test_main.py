@@ -15,9 +15,8 @@ import pytest
 
 import latentcodec
 from latentcodec.cli import main as module
-from tests.cli.conftest import Call
+from tests.cli.conftest import ROOT, Call, on_terminal
 
-ROOT = Path(__file__).resolve().parents[2]
 PROGRAM = [sys.executable, "-m", "latentcodec"]
 QUICK = 0.5  # seconds of CPU
 PATIENCE = 300.0  # seconds, after which a process hangs, however busy the machine is
@@ -157,27 +156,12 @@ def test_terminals_are_refused(picture: Path, lci: Path) -> None:
 
 @pytest.mark.slow
 def test_progress_on_a_terminal(album: Path, tmp_path: Path) -> None:
-    pty = pytest.importorskip("pty")
-    ours, theirs = pty.openpty()
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "COLUMNS": "400", "TERM": "xterm"}
-    command = [*PROGRAM, "compress", str(album), "--out-dir", str(tmp_path / "out")]
-    with subprocess.Popen(command, env=environment, stderr=theirs, stdout=subprocess.PIPE) as process:
-        os.close(theirs)
-        told = b""
-        while part := _read(ours):
-            told += part
-    os.close(ours)
-    assert process.returncode == 0
-    assert b"100%" in told
-    assert told.count(b"bpp\r\n") == 3  # a line each, above the bar
-    assert b"3 files" in told.splitlines()[-1]
-
-
-def _read(terminal: int) -> bytes:
-    try:
-        return os.read(terminal, 1 << 16)
-    except OSError:  # how Linux says that the other end has gone
-        return b""
+    out = tmp_path / "out"
+    code, text = on_terminal("compress", album, "--out-dir", out, columns=400, stdout=subprocess.DEVNULL)
+    assert code == 0
+    assert b"100%" in text
+    assert text.count(b"bpp\r\n") == 3  # a line each, above the bar
+    assert b"3 files" in text.splitlines()[-1]
 
 
 @pytest.mark.parametrize(

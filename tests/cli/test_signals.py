@@ -13,9 +13,8 @@ from pathlib import Path
 import pytest
 
 from latentcodec.cli.signals import Terminated, undone_by_signals
-from tests.cli.conftest import Call
+from tests.cli.conftest import ROOT, Call
 
-ROOT = Path(__file__).resolve().parents[2]
 PATIENCE = 300.0
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
 SIGNALS = [signal.SIGTERM, signal.SIGHUP]
@@ -101,6 +100,12 @@ def test_hangup_that_is_ignored_stays_so(picture: Path, tmp_path: Path) -> None:
     assert process.returncode == -signal.SIGTERM
 
 
+def run_code(code: str) -> subprocess.CompletedProcess[bytes]:
+    return subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, cwd=ROOT, timeout=PATIENCE, check=False
+    )
+
+
 def test_the_second_signal_does_not_wait() -> None:
     code = (
         "import os, time\nfrom latentcodec.cli.signals import undone_by_signals\n"
@@ -108,7 +113,7 @@ def test_the_second_signal_does_not_wait() -> None:
         "    finally:\n        os.write(1, b'undoing')\n        os.kill(os.getpid(), 1)\n"
         "        time.sleep(300)\n"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, cwd=ROOT, timeout=PATIENCE)
+    done = run_code(code)
     assert (done.returncode, done.stdout, done.stderr) == (-signal.SIGHUP, b"undoing", b"")
 
 
@@ -119,7 +124,7 @@ def test_a_fork_ends_as_it_always_did() -> None:
         "    if not child:\n        time.sleep(300)\n"
         "    time.sleep(0.2)\n    os.kill(child, 15)\n    print(os.waitpid(child, 0)[1])\n"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, cwd=ROOT, timeout=PATIENCE)
+    done = run_code(code)
     assert (done.returncode, done.stdout, done.stderr) == (0, b"15\n", b"")
 
 

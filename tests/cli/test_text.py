@@ -19,7 +19,7 @@ from latentcodec.cli.console import cell, printable, say_bug, show_rows
 from latentcodec.container.autoencoder import AutoencoderChunk
 from latentcodec.container.file import Chunk, read_chunks, write_chunks
 from latentcodec.weights.registry import KNOWN
-from tests.cli.conftest import Call, Called
+from tests.cli.conftest import Call, Called, on_terminal
 
 CLI = Path(console.__file__).parent
 ROOT = CLI.parents[1]
@@ -217,31 +217,15 @@ def test_a_bug_ends_the_program_with_a_printable_traceback(lci: Path) -> None:
 @pytest.mark.skipif(os.name != "posix", reason="pseudo-terminals")
 def test_on_a_real_terminal(lci: Path, album: Path, tmp_path: Path) -> None:
     """Where rich colours its tables and shows progress."""
-    import pty
 
     strange = tmp_path / "[red]x\x1b]8;;http:x.example\x1b\\.lci"
     strange.write_bytes(lci.read_bytes())
     Image.new("RGB", (8, 8)).save(album / "\x1b]0;title\x07[link=http:x.example]a.png")
     for arguments in (["info", strange, lci], ["compress", album, "--out-dir", tmp_path / "out"]):
-        ours, theirs = pty.openpty()
-        command = [sys.executable, "-m", "latentcodec", *map(str, arguments)]
-        environment = os.environ | {"PYTHONPATH": str(ROOT), "TERM": "xterm-256color", "COLUMNS": "300"}
-        with subprocess.Popen(command, env=environment, stdout=theirs, stderr=theirs) as process:
-            os.close(theirs)
-            told = b""
-            while part := _read(ours):
-                told += part
-        os.close(ours)
-        assert process.returncode == 0
-        assert b"\x1b]" not in told  # no link, no title
-        assert b"x.example" in told
-
-
-def _read(terminal: int) -> bytes:
-    try:
-        return os.read(terminal, 1 << 16)
-    except OSError:  # how Linux says that the other end has gone
-        return b""
+        code, text = on_terminal(*arguments, columns=300)
+        assert code == 0
+        assert b"\x1b]" not in text  # no link, no title
+        assert b"x.example" in text
 
 
 def test_text_reaches_the_terminal_through_console_alone() -> None:

@@ -95,7 +95,7 @@ def _on_host(value: Any) -> Any:
     if isinstance(value, Tensor):
         return value.detach().cpu().contiguous()
     if isinstance(value, dict):
-        return type(value)((key, _on_host(each)) for key, each in value.items())
+        return type(value)((key, _on_host(part)) for key, part in value.items())
     if isinstance(value, list | tuple):
-        return type(value)(_on_host(each) for each in value)
+        return type(value)(_on_host(part) for part in value)
     return value

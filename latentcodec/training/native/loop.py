@@ -74,13 +74,13 @@ class Run:
             self.model.load_state_dict(init)
         if device.type == "cuda":
             self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # quickest there
-        found = Path(config.pictures)
-        paths = find_training_pictures(found)
-        self.origin: dict[str, Any] = {"pictures": describe_pictures(found, paths)}
+        source = Path(config.pictures)
+        paths = find_training_pictures(source)
+        self.origin: dict[str, Any] = {"pictures": describe_pictures(source, paths)}
         chosen = [p for p in paths if not is_held_out(p)]
         if not chosen:
             raise TrainingError(
-                f"{found}: all of its {len(paths)} pictures are held out for validation; add more"
+                f"{source}: all of its {len(paths)} pictures are held out for validation; add more"
             )
         self.pictures: list[Pixels] = load_pictures(chosen, config.crop)
         if init is None:

@@ -55,9 +55,9 @@ def read_safetensors(path: Path) -> Safetensors:
         described = json.loads(header, object_pairs_hook=_once)
         notes = file.metadata()
     except (SafetensorError, ValueError) as error:
-        said = _shown(str(error), 200)  # it may repeat names
-        raise InvalidWeights(f"{path}: a damaged or truncated safetensors file ({said})") from error
-    shapes = {name: tuple(each["shape"]) for name, each in described.items() if name != _NOTES}
+        reason = _shown(str(error), 200)  # it may repeat names
+        raise InvalidWeights(f"{path}: a damaged or truncated safetensors file ({reason})") from error
+    shapes = {name: tuple(entry["shape"]) for name, entry in described.items() if name != _NOTES}
     for name, shape in shapes.items():
         if len(shape) > MAX_DIMENSIONS or math.prod(side or 1 for side in shape) >= MAX_INTEGER:
             raise InvalidWeights(
@@ -69,8 +69,8 @@ def read_safetensors(path: Path) -> Safetensors:
         try:
             tensor: Tensor = file.get_tensor(name)
         except (SafetensorError, RuntimeError, KeyError, AttributeError, TypeError) as error:  # unknown types
-            said = _shown(str(error), 200)
-            raise InvalidWeights(f"{path}: {_shown(name)} cannot be read ({said})") from error
+            reason = _shown(str(error), 200)
+            raise InvalidWeights(f"{path}: {_shown(name)} cannot be read ({reason})") from error
         return tensor
 
     return Safetensors(shapes, read, notes or {})

@@ -129,14 +129,14 @@ def _read_directory(path: Path, file: BinaryIO) -> tuple[int, int, bytes]:
 
 def _check_form(path: Path, listed: list[_Listed]) -> None:
     """What is compressed could grow without bounds, and TorchScript's archives hold code."""
-    if any(each.name.rpartition(b"/")[2] == b"constants.pkl" for each in listed):
+    if any(entry.name.rpartition(b"/")[2] == b"constants.pkl" for entry in listed):
         raise InvalidWeights(
             f"{path}: a TorchScript archive (it has constants.pkl), which holds code and is never loaded; "
             "use the model's .safetensors file, or a state dict saved by torch.save"
         )
-    for each in listed:
-        if each.packed:
-            raise InvalidWeights(f"{path}: {_shown(each.name)} is compressed, which PyTorch's files are not")
+    for entry in listed:
+        if entry.packed:
+            raise InvalidWeights(f"{path}: {_shown(entry.name)} is compressed, which PyTorch's files are not")
 
 
 def _listed(path: Path, directory: bytes, count: int) -> Iterator[_Listed]:
