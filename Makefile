@@ -1,11 +1,13 @@
 # Two commands on a fresh machine, `make demo` and `make test`; they need python3 (3.11 or newer, with venv) and make.
-# Everything is installed into .venv, and again only when pyproject.toml or constraints.txt has changed.
+# Everything is installed into .venv, and again only when one of INSTALLED_BY has changed.
+# A C compiler makes decoding faster, and is not needed (hatch_build.py).
 
 PYTHON ?= python3
 VENV := .venv
 PY := $(VENV)/bin/python
 SAMPLE ?= samples/astronaut.png
 PICTURES ?= samples
+INSTALLED_BY := pyproject.toml constraints.txt hatch_build.py $(wildcard latentcodec/kernel/*.[ch])
 # A process a core, each with one thread of PyTorch (tests/conftest.py); four at most, for their memory.
 # Compiled code is kept, also where PYTHONDONTWRITEBYTECODE is set: every process would compile all of it again.
 PYTEST = PYTHONDONTWRITEBYTECODE= $(PY) -m pytest -n auto --maxprocesses 4 --dist worksteal
@@ -61,7 +63,7 @@ $(PY):
 		exit 1; }
 
 # The stamps: installed-core holds the package itself, the others one extra each.
-$(VENV)/installed-%: pyproject.toml constraints.txt | $(PY)
+$(VENV)/installed-%: $(INSTALLED_BY) | $(PY)
 	@echo "Installing latentcodec ($*) into $(VENV): PyTorch alone is some 200 MB, so the first time takes minutes"
 	@$(PY) -m pip install -qq --disable-pip-version-check -c constraints.txt -e '.$(if $(filter-out core,$*),[$*])'
 	@touch $@

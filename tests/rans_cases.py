@@ -6,16 +6,23 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
 import pytest
+from hypothesis import strategies as st
 
-from latentcodec.rans import coder as rans
-from latentcodec.rans.coder import Decoder, Encoder, Tables
+from latentcodec.container.chunks import write_varint
+from latentcodec.errors import LatentCodecError
+from latentcodec.kernel.library import CHOICE
+from latentcodec.rans import lanes as rans_lanes
+from latentcodec.rans.coder import MAX_LANES, MAX_VALUE, Decoder, Encoder, Tables
+from latentcodec.rans.lanes import encode_scalar, encode_vector
+from tests.kernel.built import has_compiler, kernel
 
 Array = npt.NDArray[np.int64]
 Segments = list[tuple[Array, Array]]  # (values, rows) each
@@ -70,11 +77,17 @@ def encode(segments: Segments, tables: Tables) -> tuple[Encoder, bytes]:
 
 
 def encode_with(encoder: Encoder, lanes: int) -> bytes:
-    """The stream of `encoder` with this number of lanes; both paths must agree on it."""
+    """The stream of `encoder` with this number of lanes; all paths must agree on it."""
+    lookup, writers = encoder._lookup, [encode_scalar, encode_vector]
+    if "compiled" in paths():
+        with on_path("compiled"):
+            compiled = lookup.compiled()
+        assert compiled is not None
+        writers.append(lambda _, segments, lanes: compiled.encode(segments, lanes))
     found = set()
-    for path in (rans._encode_scalar, rans._encode_vector):
-        states, words = path(encoder._lookup, encoder._segments, lanes)
-        found.add(rans.write_varint(lanes) + states.astype("<u4").tobytes() + words.astype("<u2").tobytes())
+    for write in writers:
+        states, words = write(lookup, encoder._segments, lanes)
+        found.add(write_varint(lanes) + states.astype("<u4").tobytes() + words.astype("<u2").tobytes())
     assert len(found) == 1
     return found.pop()
 
@@ -86,12 +99,52 @@ def decode(stream: bytes, rows: list[Array], tables: Tables) -> list[Array]:
     return [each.astype(np.int64) for each in taken]
 
 
+PATHS = ("vector", "scalar", "compiled")
+
+
+def paths() -> list[str]:
+    """The ways to code that are there: the last needs a C compiler."""
+    return [name for name in PATHS if name != "compiled" or has_compiler()]
+
+
 @contextmanager
-def scalar_up_to(lanes: int) -> Iterator[None]:
-    """Take the plain Python path up to so many lanes: 0 for never, MAX_LANES for always."""
+def on_path(name: str) -> Iterator[None]:
+    """Code by numpy ("vector"), by plain Python, whatever the number of lanes, or by the kernel."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(rans, "_SCALAR_LANES", lanes)
+        patch.setenv(CHOICE, str(kernel()) if name == "compiled" else "off")
+        patch.setattr(rans_lanes, "SCALAR_LANES", MAX_LANES if name == "scalar" else 0)
         yield
+
+
+def by_every_path(action: Callable[[], object]) -> object:
+    """What `action` gives, the same on every path."""
+    outcomes = []
+    for name in paths():
+        with on_path(name):
+            outcomes.append(action())
+    assert all(outcome == outcomes[0] for outcome in outcomes), dict(zip(paths(), outcomes, strict=True))
+    return outcomes[0]
+
+
+def history(stream: bytes, rows: list[Array], tables: Tables, *, partial: bool) -> list[object]:
+    """All that a decoder tells of a stream, segment by segment, also after errors."""
+
+    def tell(step: Callable[[], object]) -> object:
+        try:
+            return step()
+        except LatentCodecError as error:
+            return type(error), str(error)
+
+    told: list[object] = []
+    try:
+        decoder = Decoder(stream, tables, partial=partial)
+    except LatentCodecError as error:
+        return [type(error), str(error)]
+    for each in rows:
+        told.append(tell(lambda each=each: decoder.take(each).tolist()))
+        told.append((decoder.exhausted, decoder.digest))
+    told.append(tell(decoder.finish))
+    return told
 
 
 def reference_decode(stream: bytes, segments: list[list[int]], tables: Tables) -> list[list[int]]:
@@ -141,3 +194,31 @@ def reference_decode(stream: bytes, segments: list[list[int]], tables: Tables) -
     assert set(numbers) == {65536}
     assert next(words, None) is None
     return result
+
+
+# ---- for hypothesis
+
+
+@st.composite
+def table_rows(draw: st.DrawFn) -> tuple[list[int], int]:
+    """A row's frequencies and offset."""
+    size = draw(st.integers(1, 9))
+    cuts = sorted(draw(st.sets(st.integers(1, 65535), min_size=size - 1, max_size=size - 1)))
+    steps = [0, *cuts, 65536]
+    return [b - a for a, b in pairwise(steps)], draw(st.integers(-3, 12))
+
+
+@st.composite
+def messages(draw: st.DrawFn) -> tuple[Tables, Segments]:
+    """Tables, and segments that they code: some values escape, some rows say "surely zero"."""
+    rows = draw(st.lists(table_rows(), min_size=1, max_size=5))
+    tables = make_tables([frequency for frequency, _ in rows], [offset for _, offset in rows])
+    values = st.integers(-4, 4) | st.integers(-300, 300) | st.integers(-MAX_VALUE, MAX_VALUE)
+    segments = []
+    for pairs in draw(
+        st.lists(st.lists(st.tuples(values, st.integers(0, len(rows) - 1)), max_size=40), max_size=4)
+    ):
+        row = np.array([r for _, r in pairs], np.int64)
+        value = np.array([v for v, _ in pairs], np.int64)
+        segments.append((np.where(tables.size[row] > 1, value, 0), row))
+    return tables, segments

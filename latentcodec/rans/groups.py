@@ -11,24 +11,30 @@ pattern's probability follows from its row's own probability of zero, so the cod
 
 from __future__ import annotations
 
+import ctypes
 import math
+from dataclasses import dataclass
+from functools import cache
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from latentcodec.errors import InvalidArgument, MalformedFile
-from latentcodec.rans.coder import Decoder, Encoder
-from latentcodec.rans.tables import TOTAL, Longs, Tables
+from latentcodec.kernel.groups import GROUP, CompiledGroups
+from latentcodec.kernel.library import int32s, load
+from latentcodec.rans.coder import Decoder, Encoder, check_integers
+from latentcodec.rans.tables import MAX_VALUE, TOTAL, Ints, Longs, Tables
 
-__all__ = ["GROUP", "GroupedTables", "put", "take"]
+__all__ = ["GROUP", "GroupedTables", "NumpyGroups", "put", "take"]
 
-GROUP = 8  # symbols a pattern
 LEAST_ZERO = TOTAL // 2  # a row is grouped if zero has at least this frequency
 # Patterns by rising number of values that are not 0, then as numbers; bit i stands for symbol i of the group.
 PATTERNS = np.array(sorted(range(1 << GROUP), key=int.bit_count), np.uint8)
-_RANK = np.argsort(PATTERNS)
+_RANK: Longs = np.argsort(PATTERNS)
 
 Integers = npt.NDArray[np.integer]
+Array = npt.NDArray[Any]
 
 
 class GroupedTables:
@@ -54,8 +60,8 @@ class GroupedTables:
         )
         chosen = np.flatnonzero(self.grouped).tolist()
         place = np.cumsum(self.grouped) - 1
-        self.pattern_row: Longs = len(frequencies) + place
-        self.value_row: Longs = self.pattern_row + len(chosen)
+        self.pattern_row: Ints = (len(frequencies) + place).astype(np.int32)
+        self.value_row: Ints = self.pattern_row + np.int32(len(chosen))
         patterns = [_pattern_frequencies(zero[row]) for row in chosen]
         values = [_without_zero(frequencies[row], int(tables.offset[row])) for row in chosen]
         rows = frequencies + patterns + values
@@ -65,19 +71,52 @@ class GroupedTables:
             [*tables.offset.tolist(), *[0] * len(chosen), *tables.offset[chosen].tolist()],
         )
 
-    def split(self, rows: Integers) -> tuple[Longs, Longs]:
-        """(groups (n, 8), singles (m,)): the places of a block's symbols in coding order."""
-        likely = self.grouped[rows]
+
+class NumpyGroups:
+    """What kernel/groups.py does, and what that is judged by: the same numbers, in int64."""
+
+    def split(self, rows: Integers, grouped: npt.NDArray[np.bool_]) -> tuple[Longs, Longs, Longs]:
+        """(groups (n, 8), their rows (n,), singles (m,)): the places of a block's symbols in coding order.
+
+        grouped: (rows,), of the tables.
+        """
+        likely = grouped[rows]
         candidates = np.flatnonzero(likely)
         own = rows[candidates].astype(np.uint16)  # sorted by radix
         candidates = candidates[np.argsort(own, kind="stable")]
-        count = np.bincount(own, minlength=len(self.grouped))
+        count = np.bincount(own, minlength=len(grouped))
         first = np.cumsum(count) - count
         within = np.arange(len(candidates)) - np.repeat(first, count)
         groups = candidates[within < np.repeat(count // GROUP * GROUP, count)].reshape(-1, GROUP)
         likely[:] = True
         likely[groups] = False
-        return groups, np.flatnonzero(likely)
+        return groups, rows[groups[:, 0]].astype(np.int64), np.flatnonzero(likely)
+
+    def patterns(self, values: Integers, groups: Longs, rows: Integers) -> tuple[Longs, Integers, Integers]:
+        """(ranks (n,), values (k,), rows (k,)): the numbers of the patterns; what is not 0, and its rows.
+
+        rows: (n,), which code the values of each group.
+        """
+        own = values[groups]
+        nonzero = own != 0
+        pattern = np.packbits(nonzero, axis=1, bitorder="little")[:, 0]
+        return _RANK[pattern], own[nonzero], rows[np.nonzero(nonzero)[0]]
+
+    def places(self, ranks: Integers, groups: Longs, rows: Integers) -> tuple[Longs, Integers]:
+        """(places (k,), rows (k,)): where these patterns (n,) say that values are not 0, and their rows.
+
+        rows: (n,), which code the values of each group.
+        """
+        bits = np.unpackbits(PATTERNS[ranks][:, None], axis=1, bitorder="little").astype(bool)
+        return groups[bits], rows[np.nonzero(bits)[0]]
+
+    def gather(self, array: Integers, places: Longs) -> Integers:
+        """array[places]."""
+        return array[places]
+
+    def scatter(self, values: Integers, places: Longs, array: Integers) -> None:
+        """array[places] = values."""
+        array[places] = values
 
 
 def _pattern_frequencies(zero: int) -> Longs:
@@ -105,6 +144,58 @@ def _complete(frequency: Longs) -> Longs:
     return frequency
 
 
+class Groups(Protocol):
+    """NumpyGroups, or CompiledGroups with the arrays that it gives."""
+
+    def split(self, rows: Array, grouped: npt.NDArray[np.bool_]) -> tuple[Array, Array, Array]:
+        """As NumpyGroups."""
+
+    def patterns(self, values: Array, groups: Array, rows: Array) -> tuple[Array, Array, Array]:
+        """As NumpyGroups."""
+
+    def places(self, ranks: Array, groups: Array, rows: Array) -> tuple[Array, Array]:
+        """As NumpyGroups."""
+
+    def gather(self, array: Array, places: Array) -> Array:
+        """As NumpyGroups."""
+
+    def scatter(self, values: Array, places: Array, array: Array) -> None:
+        """As NumpyGroups."""
+
+
+@cache
+def _compiled(library: ctypes.CDLL) -> CompiledGroups:
+    return CompiledGroups(library, PATTERNS, _RANK)
+
+
+@dataclass(frozen=True)
+class Block:
+    """A block's rows (n,), and how they are split: groups (g, 8), their rows (g,), singles (m,); by what."""
+
+    by: Groups
+    rows: Array
+    groups: Array
+    group_rows: Array
+    singles: Array
+
+
+def split(grouped: GroupedTables, rows: Integers) -> Block:
+    """Split a block of symbols with these rows (n,) of the model's own.
+
+    Raises InvalidArgument for rows that are not.
+    """
+    library = load()
+    if library is not None:
+        by = _compiled(library)
+        try:
+            own = int32s(rows)
+            return Block(by, own, *by.split(own, grouped.grouped))
+        except ValueError:
+            pass  # said below
+    checked = check_integers(rows, "rows", 0, len(grouped.grouped) - 1)
+    return Block(NumpyGroups(), checked, *NumpyGroups().split(checked, grouped.grouped))
+
+
 def put(encoder: Encoder, grouped: GroupedTables, values: Integers, rows: Integers) -> None:
     """Append one block: values (n,), each coded by the model's own table row of the same place (n,).
 
@@ -112,30 +203,32 @@ def put(encoder: Encoder, grouped: GroupedTables, values: Integers, rows: Intege
     """
     if values.shape != rows.shape:
         raise InvalidArgument(f"{values.size} values, but {rows.size} rows: one row a value is needed")
-    groups, singles = grouped.split(rows)
-    nonzero = values[groups] != 0
-    row = rows[groups[:, 0]]
-    pattern = np.packbits(nonzero, axis=1, bitorder="little")[:, 0]
-    encoder.put(_RANK[pattern], grouped.pattern_row[row])
-    places = groups[nonzero]
-    encoder.put(values[places], grouped.value_row[rows[places]])
-    encoder.put(values[singles], rows[singles])
+    try:
+        own: Integers = int32s(values)
+    except ValueError:
+        own = check_integers(values, "values", -MAX_VALUE, MAX_VALUE)
+    block = split(grouped, rows)
+    by = block.by
+    ranks, found, found_rows = by.patterns(own, block.groups, grouped.value_row[block.group_rows])
+    encoder.put(ranks, grouped.pattern_row[block.group_rows])
+    encoder.put(found, found_rows)
+    encoder.put(by.gather(own, block.singles), by.gather(block.rows, block.singles))
 
 
-def take(decoder: Decoder, grouped: GroupedTables, rows: Integers) -> npt.NDArray[np.int32]:
+def take(decoder: Decoder, grouped: GroupedTables, rows: Integers) -> Ints:
     """The next block's values (n,) of symbols with these table rows (n,): the inverse of `put`.
 
     Raises MalformedFile where a group is not in its one form, and what Decoder.take raises.
     """
-    groups, singles = grouped.split(rows)
-    values = np.zeros(len(rows), np.int32)
-    ranks = decoder.take(grouped.pattern_row[rows[groups[:, 0]]])
+    block = split(grouped, rows)
+    by, values = block.by, np.zeros(len(rows), np.int32)
+    ranks = decoder.take(grouped.pattern_row[block.group_rows])
     if ranks.size and not (ranks.min() >= 0 and ranks.max() < len(PATTERNS)):
         raise MalformedFile(f"rANS group: pattern {ranks.max()} is outside 0..{len(PATTERNS) - 1}")
-    bits = np.unpackbits(PATTERNS[ranks][:, None], axis=1, bitorder="little")
-    places = groups[bits.astype(bool)]
-    values[places] = decoder.take(grouped.value_row[rows[places]])
-    if not decoder.exhausted and not values[places].all():
+    places, found_rows = by.places(ranks, block.groups, grouped.value_row[block.group_rows])
+    found = decoder.take(found_rows)
+    if not decoder.exhausted and not found.all():
         raise MalformedFile("rANS group: a value that its pattern says is not 0 is 0")
-    values[singles] = decoder.take(rows[singles])
+    by.scatter(found, places, values)
+    by.scatter(decoder.take(by.gather(block.rows, block.singles)), block.singles, values)
     return values

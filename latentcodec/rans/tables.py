@@ -1,6 +1,7 @@
 """Probability tables of the entropy coder (docs/format.md, "Probability tables").
 
-    Tables (rows of cumulative frequencies, as a model ships them) ─► Lookup (flat arrays, for rans.py)
+    Tables (rows of cumulative frequencies, as a model ships them) ─► Lookup (flat arrays, for lanes.py)
+                                                                         └─► CompiledTables, for the kernel
 
 All integers: two machines that hold the same tables write and read the same bytes.
 """
@@ -14,6 +15,8 @@ import numpy as np
 import numpy.typing as npt
 
 from latentcodec.errors import InvalidWeights
+from latentcodec.kernel.library import load
+from latentcodec.kernel.rans import CompiledTables, Ints, Longs
 
 __all__ = [
     "COST_UNIT",
@@ -21,6 +24,7 @@ __all__ = [
     "MAX_VALUE",
     "PRECISION",
     "TOTAL",
+    "Ints",
     "Longs",
     "Lookup",
     "Tables",
@@ -33,8 +37,6 @@ PRECISION = 16
 TOTAL = 1 << PRECISION
 ESCAPE_BITS = 8  # that follow an escape, most often
 COST_UNIT = 1 << 24  # code lengths are summed as integers: the same number of lanes on all machines
-
-Longs = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, eq=False)
@@ -128,8 +130,10 @@ class Lookup:
     first: (rows + 1,), the place of each row's first entry in the flat arrays.
     start, frequency, cost: (entries,), an entry's first slot, number of slots, and ideal bits * COST_UNIT.
     coded, escape, offset: (rows,), bool: has the row more than one entry; its last entry; its offset.
-    inverse: uint16 (65536 * (rows + 1),), slot to entry of the row; valid once `build_inverse` saw the row.
+    inverse: uint16 (65536 * (rows + 1),), slot to entry of the row; there once `build_inverse` saw the row.
     """
+
+    inverse: npt.NDArray[np.uint16]
 
     def __init__(self, tables: Tables) -> None:
         size = tables.size.astype(np.int64)
@@ -144,13 +148,36 @@ class Lookup:
         self.coded = size > 1
         self.escape = size - 1
         self.offset = tables.offset.astype(np.int64)
-        # 128 KiB a row; the system commits a row's memory only once the row is used.
-        self.inverse: npt.NDArray[np.uint16] = np.empty(len(self.first) * TOTAL, np.uint16)
         self._built = np.zeros(len(self.first), bool)
         self._scalar: dict[int, tuple[memoryview, list[int], list[int]]] = {}
+        self._compiled: CompiledTables | None = None
+
+    def compiled(self) -> CompiledTables | None:
+        """The tables for the kernel, made at first use; None where there is no kernel.
+
+        Safe from several threads: all make the same. They take 1 KiB a row, and need no `inverse`.
+        """
+        library, compiled = load(), self._compiled
+        if library is None:
+            return None
+        if compiled is None or compiled.library is not library:
+            compiled = self._compiled = CompiledTables(
+                library,
+                first=self.first,
+                escape=np.append(self.escape, 255),
+                offset=np.append(self.offset, 0),
+                start=self.start,
+                frequency=self.frequency,
+                cost=self.cost,
+            )
+        return compiled
 
     def build_inverse(self, rows: Longs) -> None:
-        """Fill `inverse` for these rows. Safe from several threads: all write the same."""
+        """Fill `inverse` for these rows. Safe from several threads: all write the same, into one array."""
+        if "inverse" not in self.__dict__:
+            # 128 KiB a row; the system commits a row's memory only once the row is used. Of several threads'
+            # arrays the first is kept.
+            self.__dict__.setdefault("inverse", np.empty(len(self.first) * TOTAL, np.uint16))
         used = np.zeros_like(self._built)
         used[rows] = True
         for row in np.flatnonzero(used & ~self._built).tolist():

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import tracemalloc
-from collections.abc import Iterator
 
 import numpy as np
 import pytest
@@ -11,26 +10,21 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from latentcodec.errors import FormatError, MalformedFile, TruncatedFile
-from latentcodec.rans.coder import MAX_LANES, MAX_VALUE, Decoder, Encoder
+from latentcodec.rans.coder import MAX_VALUE, Decoder, Encoder, Tables
+from tests.fuzz.mutate import mutated
 from tests.rans_cases import (
     Array,
     Segments,
+    by_every_path,
     decode,
     draw,
     encode,
     encode_with,
+    history,
     make_tables,
+    messages,
     mixtures,
-    scalar_up_to,
 )
-
-
-@pytest.fixture(params=[0, MAX_LANES], ids=["vector", "scalar"])
-def path(request: pytest.FixtureRequest) -> Iterator[int]:
-    """Run the test once by numpy and once by plain Python, whatever the number of lanes."""
-    with scalar_up_to(request.param):
-        yield request.param
-
 
 # ---- damaged streams
 
@@ -41,7 +35,7 @@ def small_stream(lanes: int) -> tuple[bytes, Segments]:
 
 
 @pytest.mark.parametrize("lanes", [1, 3, 30])
-def test_every_truncation_is_an_error(lanes: int, path: int) -> None:
+def test_every_truncation_is_an_error(lanes: int, path: str) -> None:
     stream, segments = small_stream(lanes)
     for length in range(len(stream)):
         with pytest.raises(TruncatedFile):
@@ -66,17 +60,45 @@ def test_noise_gives_errors_of_the_tree_or_values_in_range(noise: bytes, row: in
 
 
 def check_hostile(stream: bytes, rows: list[Array]) -> None:
-    outcomes = []
-    for threshold in (0, MAX_LANES):
-        with scalar_up_to(threshold):
-            try:
-                taken = decode(stream, rows, mixtures())
-            except FormatError as error:
-                outcomes.append(str(error))
-            else:
-                assert all(np.abs(each).max() <= MAX_VALUE for each in taken)
-                outcomes.append(str([each.tolist() for each in taken]))
-    assert outcomes[0] == outcomes[1]
+    def outcome() -> str:
+        try:
+            taken = decode(stream, rows, mixtures())
+        except FormatError as error:
+            return str(error)
+        assert all(np.abs(each).max() <= MAX_VALUE for each in taken)
+        return str([each.tolist() for each in taken])
+
+    by_every_path(outcome)
+    for partial in (False, True):
+        by_every_path(lambda partial=partial: history(stream, rows, mixtures(), partial=partial))
+
+
+@settings(max_examples=200, deadline=None)
+@given(messages(), st.integers(1, 25), st.data())
+def test_all_paths_tell_the_same_of_a_changed_stream(
+    message: tuple[Tables, Segments], lanes: int, data: st.DataObject
+) -> None:
+    """Of any tables: the values, errors, digests and ends, also after an error, whole and in part."""
+    tables, segments = message
+    stream = encode_with(encode(segments, tables)[0], lanes)
+    changed = mutated(data.draw(st.randoms(use_true_random=False)), stream, [b"\xff" * 9, bytes(9)])
+    rows = [rows for _, rows in segments]
+    for each in (changed, stream[: len(changed) // 2], stream + b"\0\0"):
+        for partial in (False, True):
+            by_every_path(lambda each=each, partial=partial: history(each, rows, tables, partial=partial))
+
+
+@settings(max_examples=100, deadline=None)
+@given(messages(), st.integers(1, 20), st.binary(max_size=120), st.booleans())
+def test_all_paths_tell_the_same_of_noise(
+    message: tuple[Tables, Segments], lanes: int, noise: bytes, partial: bool
+) -> None:
+    """Behind a head that is right: with any states and words."""
+    tables, segments = message
+    random = np.random.default_rng(len(noise))
+    states = random.integers(1 << 16, 1 << 32, lanes, dtype=np.uint32)
+    stream = bytes([lanes]) + states.astype("<u4").tobytes() + noise
+    by_every_path(lambda: history(stream, [rows for _, rows in segments] * 2, tables, partial=partial))
 
 
 def test_memory_is_bounded_by_the_input() -> None:
@@ -106,7 +128,7 @@ def test_memory_is_bounded_by_the_input() -> None:
         (b"\x01" + b"\1\0\1\0", MalformedFile, "1 of 1 lanes end in a wrong state"),
     ],
 )
-def test_messages(stream: bytes, error: type[FormatError], message: str, path: int) -> None:
+def test_messages(stream: bytes, error: type[FormatError], message: str, path: str) -> None:
     with pytest.raises(error, match=message):
         decode(stream, [], mixtures())
 
@@ -115,9 +137,8 @@ def bytes_stream(symbols: list[list[int]]) -> bytes:
     """A stream with one lane: an escape of `ESCAPE_TABLES`, then these segments of bytes."""
     encoder = Encoder(ESCAPE_TABLES)
     lookup = ESCAPE_TABLES.lookup
-    encoder._append(np.array([lookup.escape[0]]))
-    for each in symbols:
-        encoder._append(np.array(each) + lookup.first[lookup.byte_row])
+    for entries in (lookup.escape[:1], *(np.array(each) + lookup.first[lookup.byte_row] for each in symbols)):
+        encoder._append(entries.astype(np.int32), 0)
     return encode_with(encoder, 1)
 
 
@@ -133,7 +154,7 @@ ESCAPE_TABLES = make_tables([[65000, 536]], [0])
         ([0x80, 0x80, 0x80, 0x01], "outside"),
     ],
 )
-def test_malformed_escapes(escape: list[int], message: str, path: int) -> None:
+def test_malformed_escapes(escape: list[int], message: str, path: str) -> None:
     stream = bytes_stream([[byte] for byte in escape])
     with pytest.raises(MalformedFile, match=message):
         decode(stream, [np.array([0])], ESCAPE_TABLES)
@@ -158,12 +179,9 @@ def test_partial_streams_keep_what_is_there(lanes: int) -> None:
     stream = encode_with(encoder, lanes)
     kept = []
     for length in range(len(stream) + 1):
-        outcomes = []
-        for threshold in (0, MAX_LANES):
-            with scalar_up_to(threshold):
-                outcomes.append(take_partial(stream[:length], [rows[s] for s in segments]))
-        assert outcomes[0] == outcomes[1]
-        taken, exhausted = outcomes[0]
+        cut = stream[:length]
+        outcome = by_every_path(lambda cut=cut: take_partial(cut, [rows[s] for s in segments]))
+        taken, exhausted = outcome
         assert exhausted == (length < len(stream))
         wrong = np.flatnonzero(np.array(taken) != values)
         start = wrong[0] if wrong.size else 300
@@ -174,7 +192,7 @@ def test_partial_streams_keep_what_is_there(lanes: int) -> None:
     assert kept[-1] == 300
 
 
-def test_partial_stream_cut_among_escapes(path: int) -> None:
+def test_partial_stream_cut_among_escapes(path: str) -> None:
     rows = np.full(50, 1)
     values = np.where(np.arange(50) % 7 == 3, 1000, 0)
     _, stream = encode([(values, rows), (values, rows)], mixtures())
@@ -194,12 +212,12 @@ def test_partial_still_finds_malformed_streams() -> None:
         decoder.finish()
 
 
-def test_after_the_end_strict_decoders_keep_raising(path: int) -> None:
+def test_after_the_end_strict_decoders_keep_raising(path: str) -> None:
     stream, segments = small_stream(3)
     decoder = Decoder(stream[:-10], mixtures())
     decoder.take(segments[0][1][:10])
     for _ in range(3):
         with pytest.raises(TruncatedFile):
             decoder.take(np.concatenate([rows for _, rows in segments]))
-    with pytest.raises(MalformedFile):
+    with pytest.raises(MalformedFile, match="3 of 3 lanes end in a wrong state"):
         decoder.finish()

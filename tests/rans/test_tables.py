@@ -102,6 +102,7 @@ def test_lookup() -> None:
 
 def test_inverse() -> None:
     lookup = Tables(GOOD.cumulative, GOOD.size, GOOD.offset).lookup
+    assert not hasattr(lookup, "inverse")  # 128 KiB a row, made where it is used
     lookup.build_inverse(np.array([0, lookup.byte_row, 0]))
     slots = np.arange(65536)
     found = lookup.inverse.reshape(-1, 65536)
@@ -112,7 +113,7 @@ def test_inverse() -> None:
     assert (gap, start) == ([35536, 30536, 65000], [0, 30000, 65000])
 
 
-def test_widest_row() -> None:
+def test_widest_row(path: str) -> None:
     tables = Tables(
         np.arange(65537, dtype=np.int32)[None], np.array([65536], np.int32), np.array([32768], np.int32)
     )
