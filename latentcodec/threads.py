@@ -22,12 +22,24 @@ from pathlib import Path
 
 __all__ = ["BRIEF_SPIN", "WAIT_VARIABLES", "spin_briefly", "survive_forks"]
 
-BRIEF_SPIN = {"GOMP_SPINCOUNT": "3000", "KMP_BLOCKTIME": "1", "OMP_WAIT_POLICY": "passive"}
+BRIEF_SPIN = {
+    "GOMP_SPINCOUNT": "3000",
+    "KMP_BLOCKTIME": "1",
+    "OMP_WAIT_POLICY": "passive",
+    "OPENBLAS_THREAD_TIMEOUT": "12",
+}
 """For GCC's libgomp, in PyTorch's Linux packages: rounds of its waiting loop, together some 0.1 ms. For
 LLVM's libomp (macOS) and Intel's libiomp5: the shortest wait above none, in ms. For any other: OpenMP's own
-word. Decoding 512x512 pixels on both cores of an AMD EPYC took 4 % longer than with libgomp's default while
-nothing else ran, and beside a busy process 1.8 times that (at worst 2.1) instead of 3.0 (4.3)."""
-WAIT_VARIABLES = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME", "KMP_LIBRARY")
+word. For numpy's OpenBLAS: 2^12 cycles instead of 2^26. Decoding 512x512 pixels by PyTorch on both cores of
+an AMD EPYC took 4 % longer than with libgomp's default while nothing else ran, and beside a busy process 1.8
+times that (at worst 2.1) instead of 3.0 (4.3)."""
+WAIT_VARIABLES = (
+    "OMP_WAIT_POLICY",
+    "GOMP_SPINCOUNT",
+    "KMP_BLOCKTIME",
+    "KMP_LIBRARY",
+    "OPENBLAS_THREAD_TIMEOUT",
+)
 """Where one of these is set, the user has decided how threads wait."""
 _SOFT = 1  # omp_pause_soft of omp.h: threads end, settings stay
 _RUNNING = ("R", "D")  # states in proc(5): on a core or waiting for one; in the kernel, freeing memory

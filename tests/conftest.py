@@ -9,6 +9,12 @@ import os
 import signal
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
+
+# One thread a process unless the caller says otherwise: pytest-xdist has workers, and on a busy machine
+# products of numpy wait for threads far longer than they compute. It stands before numpy and PyTorch are
+# loaded, and holds for the processes that tests start, too.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
 import pytest
@@ -19,12 +25,15 @@ from PIL import Image, ImageCms
 from latentcodec.codec.api import Codec
 from latentcodec.codec.native import encoder
 from latentcodec.codec.native.coder import NativeCodec
+from latentcodec.codec.native.networks import encoder_networks
 from latentcodec.container import header
 from latentcodec.container.file import File
-from latentcodec.nn.layers import MAX_LEVEL, lambda_of_level
-from latentcodec.nn.native.entropy_model import EntropyConfig
-from latentcodec.nn.native.model import NativeConfig, NativeModel
-from latentcodec.nn.native.transform import TransformConfig
+from latentcodec.nn.exact.choice import torch_engine
+from latentcodec.nn.exact.engine import Engine
+from latentcodec.nn.knots import MAX_LEVEL
+from latentcodec.nn.layers import lambda_of_level
+from latentcodec.nn.native.config import EntropyConfig, NativeConfig, TransformConfig
+from latentcodec.nn.native.model import NativeModel
 from latentcodec.picture.picture import Picture, Pixels
 from latentcodec.training.data import batch
 from latentcodec.training.optimiser import Optimiser
@@ -39,13 +48,6 @@ settings.register_profile(
     "latentcodec", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
 )
 settings.load_profile("latentcodec")
-
-
-def pytest_configure() -> None:
-    """One thread of PyTorch a process, unless OMP_NUM_THREADS says otherwise: pytest-xdist has workers."""
-    if "OMP_NUM_THREADS" not in os.environ:
-        os.environ["OMP_NUM_THREADS"] = "1"  # for the processes that tests start
-        torch.set_num_threads(1)
 
 
 def photograph(
@@ -126,6 +128,12 @@ def codec() -> Codec:
 def native(codec: Codec) -> NativeCodec:
     """The native model behind it, at work on tiles."""
     return codec._load_native()
+
+
+def native_codec(weights: NativeWeights, engine: Engine[Any] | None = None) -> NativeCodec:
+    """A native model of any weights on an engine, PyTorch's in float32 on the CPU if none is named."""
+    engine = engine or torch_engine("cpu", False)
+    return NativeCodec(weights, engine, encoder_networks(engine))
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""A decoder of tiles written from docs/model.md alone, in numpy's int64: it judges the package's networks.
+"""A decoder written from docs/model.md alone, in numpy's int64: it judges the package's networks.
 
 The model's tables and the rANS stream are taken from the package (tests/test_rans.py judges those).
 """
@@ -116,7 +116,7 @@ def four_steps(
     _, cell_rows, cell_columns = features.shape
     row_offset = knots(weights, "row_offset", level)
     channels = len(row_offset)
-    log_table = weights.tensors["integer.log_table"].numpy().astype(np.int64)
+    log_table = weights.tensors["integer.log_table"].astype(np.int64)
     plane = np.zeros((channels, 2 * cell_rows, 2 * cell_columns), np.int64)
     inside = np.zeros(plane.shape, bool)
     inside[:, :height, :width] = True
@@ -143,11 +143,106 @@ def four_steps(
     return plane[:, :height, :width]
 
 
-def layer(weights: NativeWeights, name: str, x: Array, level: int, gain: int = 0) -> Array:
+def synthesise(weights: NativeWeights, plane: Array, level: int, bits: int = 8) -> Array:
+    """v (112, h, w) in sixteenths -> samples (8h, 8w, 3)."""
+    limit = 1 << 18
+    gain = [power(int(k)) for k in knots(weights, "log_gain", level, "synthesis")]
+    coefficients = np.stack([multiply(v, m, 24 - e) for v, (m, e) in zip(plane, gain, strict=True)])
+    coefficients = coefficients.clip(-limit, limit)
+    lapping = [
+        correlate(weights.tensors[f"synthesis.lapping.planes.{i}"].astype(np.int64), part)
+        for i, part in enumerate(np.split(coefficients, [64, 88]))
+    ]
+    coefficients = coefficients + multiply(np.concatenate(lapping), 1, 14).clip(-limit, limit)
+    skip = weights.tensors["synthesis.skip"].astype(np.int64)
+    patches = multiply(np.einsum("cn,chw->nhw", skip, coefficients), 1, 13).clip(1 - (1 << 22), (1 << 22) - 1)
+    total = depth_to_space(patches, 8) + depth_to_space(correction(weights, plane, level), 4)
+    most = (1 << bits) - 1
+    return (((total + 32640) * most + 32640) // 65280).clip(0, most).transpose(1, 2, 0)
+
+
+def correction(weights: NativeWeights, plane: Array, level: int) -> Array:
+    """(48, 2h, 2w), in 2^-8 of an 8-bit step."""
+
+    def convolution(name: str, x: Array, gain: int = 0) -> Array:
+        return layer(weights, name, x, level, gain, "synthesis")
+
+    def narrowing(name: str, x: Array) -> Array:
+        bias = knots(weights, f"{name}.bias", level, "synthesis")[:, None, None]
+        shift = weights.tensors[f"synthesis.{name}.shift"].astype(np.int64)[:, None, None]
+        return (x + bias + (1 << (shift - 1))) >> shift
+
+    def block(name: str, x: Array) -> Array:
+        t = tenth(convolution(f"{name}.conv1", tenth(narrowing(f"{name}.narrow", x))))
+        return wide(x + wide(convolution(f"{name}.conv2", t, 4)))
+
+    def gained(name: str, x: Array) -> Array:
+        steps = [eight_bits(int(k)) for k in knots(weights, name, level, "synthesis")]
+        if len(steps) == 1:
+            steps *= len(x)
+        return wide(np.stack([multiply(part, n, s) for part, (n, s) in zip(x, steps, strict=True)]))
+
+    table = weights.tensors["synthesis.log_table"].astype(np.int64)
+    r = gained("input_log_gain", np.sign(plane) * table[np.abs(plane)])
+    r = np.clip(narrowing("in.narrow", r), -127, 127)
+    x = gained("stream_log_gain", wide(convolution("in.conv", r, 4)))
+    for index in range(3):
+        x = block(f"blocks.{index}", x)
+    u = wide(convolution("up.conv", np.clip(narrowing("up.narrow", x), -127, 127), 4))
+    u = block("fine", depth_to_space(u, 2))
+    return gained("log_scale", wide(convolution("out.conv", tenth(narrowing("out.narrow", u)), 4)))
+
+
+def power(k: int) -> tuple[int, int]:
+    """(m, e): the multiplier m 2^(e - 24)."""
+    e, rest = divmod(k, 65536)
+    i, f = divmod(rest, 256)
+    # The integers nearest to 2^(24 + i / 256), by integer roots with many digits to spare.
+    entries = [nearest_power(j) for j in (i, i + 1)]
+    return (entries[0] * (256 - f) + entries[1] * f + 128) // 256, e
+
+
+def nearest_power(i: int) -> int:
+    """round(2^(24 + i / 256)): of 2^(24 * 256 + i), the 256th root, by bisection on integers."""
+    target, low, high = 1 << (24 * 256 + i), 1 << 23, 1 << 26
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if middle**256 <= target else (low, middle)
+    return low if (2 * low + 1) ** 256 > target << 256 else low + 1
+
+
+def eight_bits(k: int) -> tuple[int, int]:
+    """(n, s): the multiplier n 2^-s."""
+    m, e = power(k)
+    return (m + 65536) // 131072, 7 - e
+
+
+def multiply(x: Array, multiplier: int, shift: int) -> Array:
+    return (x * multiplier + (1 << (shift - 1))) >> shift
+
+
+def depth_to_space(x: Array, r: int) -> Array:
+    c, rows, columns = x.shape
+    out = np.zeros((c // r**2, r * rows, r * columns), np.int64)
+    for dy in range(r):
+        for dx in range(r):
+            out[:, dy::r, dx::r] = x[r * dy + dx :: r**2]
+    return out
+
+
+def layer(
+    weights: NativeWeights, name: str, x: Array, level: int, gain: int = 0, part: str = "integer"
+) -> Array:
     """x (I, H, W) -> (O, H, W)."""
-    weight = weights.tensors[f"integer.{name}.weight"].numpy().astype(np.int64)
-    shift = weights.tensors[f"integer.{name}.shift"].numpy().astype(np.int64) - gain
-    bias = knots(weights, f"{name}.bias", level)
+    weight = weights.tensors[f"{part}.{name}.weight"].astype(np.int64)
+    shift = weights.tensors[f"{part}.{name}.shift"].astype(np.int64) - gain
+    bias = knots(weights, f"{name}.bias", level, part)
+    half = (1 << (shift - 1))[:, None, None]
+    return (correlate(weight, x) + bias[:, None, None] + half) >> shift[:, None, None]
+
+
+def correlate(weight: Array, x: Array) -> Array:
+    """The cross-correlation of x (I, H, W) with (O, I, k, k), zeros outside."""
     kernel = weight.shape[2]
     _, height, width = x.shape
     padded = np.pad(x, ((0, 0), (kernel // 2,) * 2, (kernel // 2,) * 2))
@@ -157,16 +252,24 @@ def layer(weights: NativeWeights, name: str, x: Array, level: int, gain: int = 0
             out += np.einsum(
                 "oi,ihw->ohw", weight[:, :, dy, dx], padded[:, dy : dy + height, dx : dx + width]
             )
-    half = (1 << (shift - 1))[:, None, None]
-    return (out + bias[:, None, None] + half) >> shift[:, None, None]
+    return out
 
 
-def knots(weights: NativeWeights, name: str, level: int) -> Array:
+def knots(weights: NativeWeights, name: str, level: int, part: str = "integer") -> Array:
     """A knot table at a quality level."""
-    table = weights.tensors[f"integer.{name}"].numpy().astype(np.int64)
+    table = weights.tensors[f"{part}.{name}"].astype(np.int64)
     k, f = divmod(level, 500)
     return table[k] if f == 0 else (table[k] * (500 - f) + table[k + 1] * f + 250) // 500
 
 
 def leaky(v: Array) -> Array:
     return np.clip(np.maximum(v, v // 8), -127, 127)
+
+
+def tenth(v: Array) -> Array:
+    c = np.clip(v, -1250, 127)
+    return np.maximum(c, (13 * c + 64) // 128)
+
+
+def wide(v: Array) -> Array:
+    return np.clip(v, -32767, 32767)

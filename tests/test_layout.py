@@ -1,7 +1,7 @@
 """The order of the house: a module imports only from what stands above it, room by room.
 
-    errors  atomic  container  rans  picture  nn  weights  diffusion  codec  training  cli
-       ◄────────────────────────── imports go this way only ──────────────────────────
+    errors  atomic  container  kernel  rans  picture  nn  weights  diffusion  codec  training  cli
+       ◄────────────────────────────── imports go this way only ──────────────────────────────
 
 A room is a folder. Two modules are compared where their paths part: `codec.native.search` and
 `codec.planes` in the room `codec`, whose entries `native` and `planes` have their places in ORDER. So no two
@@ -29,8 +29,10 @@ ORDER: dict[str, tuple[str, ...]] = {
     "": (
         "errors",
         "threads",
+        "parallel",
         "atomic",
         "container",
+        "kernel",
         "rans",
         "picture",
         "nn",
@@ -44,8 +46,11 @@ ORDER: dict[str, tuple[str, ...]] = {
         "__main__",
     ),
     "nn": (
+        "knots",
+        "maps",
         "device",
         "constants",
+        "exact",
         "layers",
         "integer",
         "structure",
@@ -53,7 +58,18 @@ ORDER: dict[str, tuple[str, ...]] = {
         "native",
         "stable_diffusion",
     ),
-    "weights": ("pytorch", "checkpoints", "lookup", "native", "registry", "store", "intake", "load", "fetch"),
+    "weights": (
+        "pytorch",
+        "checkpoints",
+        "lookup",
+        "native",
+        "native_modules",
+        "registry",
+        "store",
+        "intake",
+        "load",
+        "fetch",
+    ),
     "codec": (
         "planes",
         "sidecar",
@@ -90,16 +106,30 @@ FORBIDDEN = {"diffusers", "transformers", "open_clip", "constriction", "benchmar
 ALLOWED: dict[str, set[str]] = {
     "errors": set(),
     "threads": {"torch"},  # inside a function: see TORCH_FREE
+    "parallel": set(),
     "atomic": {"errors"},
     "container": {"errors"},
-    "rans": {"errors", "container", "numpy"},
+    "kernel": {"errors", "numpy"},
+    "rans": {"errors", "container", "kernel", "numpy"},
 }
 # What works without loading PyTorch: nothing that these import when they are imported may load it.
 TORCH_FREE = (
     "threads",
+    "parallel",
     "container",
+    "kernel",
     "rans",
     "picture",
+    "nn.knots",
+    "nn.maps",
+    "nn.exact.choice",
+    "nn.exact.compiled_engine",
+    "nn.exact.numpy_engine",
+    "nn.native.analysis",
+    "nn.native.config",
+    "nn.native.integer_model",
+    "nn.native.integer_synthesis",
+    "weights.native",
     "diffusion.presets",
     "codec.alpha",
     "codec.api",
@@ -110,6 +140,10 @@ TORCH_FREE = (
     "codec.functions",
     "codec.info",
     "codec.lossless",
+    "codec.native.coder",
+    "codec.native.decoder",
+    "codec.native.encoder",
+    "codec.native.networks",
 )
 
 

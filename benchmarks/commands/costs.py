@@ -16,7 +16,15 @@ QUIET = 0.5  # the most processes at work, on average of the last minute, that a
 @click.command("speed")
 @click.argument("sample", type=FILE, default=SAMPLE)
 @click.option("--quality", default=60.0, show_default=True, type=click.FloatRange(0, 100))
-@click.option("--threads", type=click.IntRange(1), help="Of PyTorch.  [default: 1, 2, 4 ... all cores]")
+@click.option("--threads", type=click.IntRange(1), help="Of the engine.  [default: 1, 2, 4 ... all cores]")
+@click.option(
+    "--engine",
+    "engines",
+    multiple=True,
+    default=("auto",),
+    show_default=True,
+    help="compiled, numpy, torch-int8, torch-float32, or auto: what a new process takes. May be given again.",
+)
 @click.option("--runs", default=9, show_default=True, type=click.IntRange(1))
 @click.option("--scaling", is_flag=True, help="Time and memory against the picture's size instead.")
 @click.option(
@@ -28,7 +36,14 @@ QUIET = 0.5  # the most processes at work, on average of the last minute, that a
 )
 @click.option("--out", type=OUT, default="build/speed", show_default=True, help="For --scaling's files.")
 def speed_command(
-    sample: Path, quality: float, threads: int | None, runs: int, scaling: bool, largest: float, out: Path
+    sample: Path,
+    quality: float,
+    threads: int | None,
+    engines: tuple[str, ...],
+    runs: int,
+    scaling: bool,
+    largest: float,
+    out: Path,
 ) -> None:
     """Say where the time goes when SAMPLE is encoded and decoded, warm, and set it beside JPEG, WebP, AVIF.
 
@@ -60,8 +75,11 @@ def speed_command(
     height, width = picture.shape[:2]
     click.echo(f"{sample.name}, {width}x{height}, quality {quality:g}, medians of {runs} interleaved rounds")
     counts = [threads] if threads else sorted({*(2**power for power in range(cores().bit_length())), cores()})
-    for count in counts:
-        stdout().print(speed_table(measure(picture, quality, count, runs, peers), height * width))
+    names = [peer.name for peer in peers]
+    for engine in engines:
+        for count in counts:
+            speed = measure(picture, quality, engine, count, runs, names)
+            stdout().print(speed_table(speed, height * width))
 
 
 def _settings(_: click.Context, __: click.Parameter, values: tuple[str, ...]) -> dict[str, dict[str, str]]:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -21,19 +22,21 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
 from PIL import Image
 from rich.table import Table
-from torch import Tensor
 
+from benchmarks.experiments.speed import thread_settings
 from benchmarks.runs.memory import PeakMemory
 from latentcodec.codec.api import Codec
 from latentcodec.codec.lossless import NO_HASH, pack_pixels
 from latentcodec.codec.native.coder import NativeCodec, QuantisedStep, QuantisedTile
+from latentcodec.codec.native.networks import encoder_networks
 from latentcodec.codec.planes import latent_box
 from latentcodec.container.file import File, Tile, pack
 from latentcodec.container.header import MAX_QUALITY_LEVEL, MIN_TILE_SIDE, PIXELS, Header
 from latentcodec.errors import LatentCodecError
+from latentcodec.nn.exact.choice import choose_engine
+from latentcodec.nn.native.integer_model import Ints
 from latentcodec.weights.native import NATIVE_MODEL, shipped_weights
 
 __all__ = ["HONEST", "Cost", "files", "hostile_table", "measure"]
@@ -60,7 +63,8 @@ def files(side: int) -> Iterator[tuple[str, bytes]]:
     repeats = -(-side // 512)
     honest = np.tile(photograph, (repeats, repeats, 1))[:side, :side]
     yield HONEST, Codec(device="cpu").encode(honest, quality=60)
-    native = NativeCodec(shipped_weights(NATIVE_MODEL), torch.device("cpu"))
+    engine = choose_engine("cpu", side * side)
+    native = NativeCodec(shipped_weights(NATIVE_MODEL), engine, encoder_networks(engine))
     yield "no symbol but the likeliest", likeliest(native, side, side, 1024)
     yield f"the same, tiles of {MIN_TILE_SIDE}", likeliest(native, side, side, MIN_TILE_SIDE)
     yield "the same, as thin as it may be", likeliest(native, side * side // 11, 11, 2048)
@@ -100,12 +104,12 @@ def likeliest(native: NativeCodec, width: int, height: int, tile_size: int) -> b
 
 def _likeliest_tile(native: NativeCodec, height: int, width: int) -> tuple[bytes, int]:
     hyper = native.weights.config.entropy.hyper
-    z = torch.zeros((hyper, -(-height // 4), -(-width // 4)), dtype=torch.int32)
+    z = np.zeros((hyper, -(-height // 4), -(-width // 4)), np.int32)
     steps: list[QuantisedStep] = []
 
-    def code(step: int, means: Tensor, rows: Tensor) -> Tensor:
-        residual = torch.zeros_like(rows)
-        steps.append(QuantisedStep(means.float(), residual, rows))
+    def code(step: int, means: Ints, rows: Ints) -> Ints:
+        residual = np.zeros_like(rows)
+        steps.append(QuantisedStep(means.astype(np.float32), residual, rows))
         return residual
 
     latents = native.integer.latents(z, LEVEL, height, width, code)
@@ -126,9 +130,15 @@ def measure(side: int, threads: int) -> Iterator[tuple[str, Cost]]:
         for name, data in files(side):
             path = Path(folder) / ("picture.png" if name.startswith("PNG") else "picture.lci")
             path.write_bytes(data)
-            command = [sys.executable, "-m", __name__, str(path), str(threads)]
+            command = [sys.executable, "-m", __name__, str(path)]
             done = subprocess.run(
-                command, cwd=ROOT, capture_output=True, text=True, timeout=SECONDS, check=False
+                command,
+                cwd=ROOT,
+                env=os.environ | thread_settings(threads),
+                capture_output=True,
+                text=True,
+                timeout=SECONDS,
+                check=False,
             )
             if done.returncode:
                 raise LatentCodecError(f"{name}: {done.stderr.strip().splitlines()[-1:]}")
@@ -150,9 +160,8 @@ def hostile_table(costs: dict[str, Cost], side: int) -> Table:
     return table
 
 
-def _child(path: Path, threads: int) -> dict[str, float | int | None]:
+def _child(path: Path) -> dict[str, float | int | None]:
     """Decode one file in this process, after a small honest one."""
-    torch.set_num_threads(threads)
     codec = Codec(device="cpu")
     with Image.open(ROOT / "samples" / "astronaut.png") as image:
         codec.decode(codec.encode(image.convert("RGB").crop((0, 0, 64, 64))))
@@ -169,4 +178,4 @@ def _child(path: Path, threads: int) -> dict[str, float | int | None]:
 
 
 if __name__ == "__main__":
-    sys.stdout.write(json.dumps(_child(Path(sys.argv[1]), int(sys.argv[2]))) + "\n")
+    sys.stdout.write(json.dumps(_child(Path(sys.argv[1]))) + "\n")

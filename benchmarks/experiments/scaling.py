@@ -10,6 +10,7 @@ parent's.
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -21,6 +22,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
+from benchmarks.experiments.speed import thread_settings
 from benchmarks.pictures.arrays import Pixels
 from benchmarks.pictures.datasets import load
 from benchmarks.report.plot import save
@@ -118,11 +120,17 @@ def write(points: Sequence[Point], out: Path) -> None:
 
 
 def _process(direction: str, file: Path, megapixels: float, quality: float, threads: int) -> dict[str, float]:
-    arguments = [direction, str(file), str(megapixels), str(quality), str(threads)]
+    arguments = [direction, str(file), str(megapixels), str(quality)]
     command = [sys.executable, "-m", "benchmarks.experiments.scaling", *arguments]
     try:
         process = subprocess.run(
-            command, cwd=ROOT, capture_output=True, text=True, timeout=SECONDS, check=False
+            command,
+            cwd=ROOT,
+            env=os.environ | thread_settings(threads),
+            capture_output=True,
+            text=True,
+            timeout=SECONDS,
+            check=False,
         )
     except subprocess.TimeoutExpired as error:
         raise LatentCodecError(
@@ -135,13 +143,10 @@ def _process(direction: str, file: Path, megapixels: float, quality: float, thre
     return measured
 
 
-def _child(direction: str, file: Path, megapixels: float, quality: float, threads: int) -> dict[str, float]:
+def _child(direction: str, file: Path, megapixels: float, quality: float) -> dict[str, float]:
     """What one process measures: one call after a warm one on a small picture."""
-    import torch
-
     from latentcodec.codec.api import Codec
 
-    torch.set_num_threads(threads)
     codec = Codec(device="cpu")
     codec.decode(codec.encode(synthetic(0.01), quality=quality))
     picture = synthetic(megapixels) if direction == "encode" else np.empty((0, 0, 3), np.uint8)
@@ -173,5 +178,5 @@ def _peak() -> int:
 
 if __name__ == "__main__":
     way, path, *numbers = sys.argv[1:]
-    size, quality, used = (float(number) for number in numbers)
-    sys.stdout.write(json.dumps(_child(way, Path(path), size, quality, int(used))) + "\n")
+    size, quality = (float(number) for number in numbers)
+    sys.stdout.write(json.dumps(_child(way, Path(path), size, quality)) + "\n")

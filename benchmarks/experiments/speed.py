@@ -1,11 +1,11 @@
 """Where the time goes, and how it compares: medians of one picture, everything measured in turn.
 
+    engine, threads ─► a process ─► rounds
     one round: matrix product ─► native encode, decode, by stage ─► JPEG ─► WebP ─► AVIF, each encode, decode
     rounds ─► medians ─► a megapixel, ratio to each peer, share of the matrix product's rate
 
 The contestants take turns in every round, so that whatever else the machine does hits all of them alike. The
-stages are timed inside whole encodes and decodes, by wrapping the functions that do the work; their
-multiply-accumulates are counted by PyTorch during one of them, so that no formula has to be kept in step.
+stages are timed inside whole encodes and decodes, by wrapping the functions that do the work.
 Peers write the largest file that is no larger than ours.
 """
 
@@ -16,38 +16,51 @@ import statistics
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
+from multiprocessing import get_context
 from typing import Any
 
-import torch
+import numpy as np
 from rich.table import Table
-from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.experiments.equal_bytes import nearest_not_over
-from benchmarks.peers import Peer
+from benchmarks.experiments.macs import analysis_macs, entropy_macs, hyper_analysis_macs, synthesis_macs
+from benchmarks.peers import Peer, make_peer
 from benchmarks.pictures.arrays import Pixels
 from benchmarks.report.tables import NONE, Grid, to_rich
 from latentcodec.codec.api import Codec
 from latentcodec.codec.native.coder import NativeCodec
-from latentcodec.nn.native.entropy_model import HyperAnalysis
+from latentcodec.nn.exact.choice import CHOICE as ENGINE
 from latentcodec.nn.native.integer_model import IntegerModel
-from latentcodec.nn.native.transform import Analysis, Synthesis
+from latentcodec.nn.native.integer_synthesis import IntegerSynthesis
 from latentcodec.rans import groups as rans_groups
 from latentcodec.rans.coder import Encoder
+from latentcodec.weights.native import shipped_weights
 
-__all__ = ["ENTROPY", "PEERS", "TOTAL", "Speed", "cores", "measure", "speed_table", "stopwatch"]
+__all__ = [
+    "ENTROPY",
+    "PEERS",
+    "TOTAL",
+    "Speed",
+    "cores",
+    "measure",
+    "speed_table",
+    "stopwatch",
+    "thread_settings",
+]
 
 ENTROPY, TOTAL = "integer entropy model", "total"
 STAGES: tuple[tuple[str, Any, str], ...] = (
-    ("analysis", Analysis, "forward"),
-    ("hyper analysis", HyperAnalysis, "forward"),
+    ("analysis", NativeCodec, "analyse"),
+    ("hyper analysis", NativeCodec, "hyperlatents"),
     (ENTROPY, IntegerModel, "latents"),
     ("rANS: symbols taken in", rans_groups, "put"),
     ("rANS: encode", Encoder, "finish"),
     ("rANS: decode", rans_groups, "take"),
-    ("synthesis", Synthesis, "forward"),
+    ("synthesis", IntegerSynthesis, "__call__"),
     ("tile, all of it: encode", NativeCodec, "encode_tile"),
     ("tile, all of it: decode", NativeCodec, "decode_tile"),
 )
@@ -59,8 +72,12 @@ MATRIX = 1024  # side of the square product: large enough for the machine's full
 
 @dataclass(frozen=True)
 class Speed:
-    """Medians at one number of threads. seconds: direction -> stage, `total` or codec -> seconds."""
+    """Medians of an engine at one number of threads.
 
+    seconds: direction -> stage, `total` or codec -> seconds.
+    """
+
+    engine: str
     threads: int
     seconds: dict[str, dict[str, float]]
     macs: dict[str, dict[str, float]]
@@ -79,6 +96,11 @@ class Speed:
 def cores() -> int:
     """The cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def thread_settings(threads: int) -> dict[str, str]:
+    """The environment of a process whose libraries use so many threads: they read it when they are loaded."""
+    return dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), str(threads))
 
 
 @contextmanager
@@ -102,15 +124,9 @@ def stopwatch(seconds: dict[str, float]) -> Iterator[None]:
 
         return wrapper
 
-    with _wrapped(timed):
-        yield
-
-
-@contextmanager
-def _wrapped(wrap: Callable[[str, Callable[..., Any]], Callable[..., Any]]) -> Iterator[None]:
     originals = [(kind, method, getattr(kind, method)) for _, kind, method in STAGES]
     for (name, _, _), (kind, method, original) in zip(STAGES, originals, strict=True):
-        setattr(kind, method, wrap(name, original))
+        setattr(kind, method, timed(name, original))
     try:
         yield
     finally:
@@ -118,67 +134,75 @@ def _wrapped(wrap: Callable[[str, Callable[..., Any]], Callable[..., Any]]) -> I
             setattr(kind, method, original)
 
 
-def count_macs(work: Callable[[], object]) -> dict[str, float]:
-    """Multiply-accumulates of `work`: the total, and those inside each stage."""
-    macs: dict[str, float] = defaultdict(float)
-    with FlopCounterMode(display=False) as counter:
+def measure(
+    picture: Pixels, quality: float, engine: str, threads: int, rounds: int, peers: Sequence[str]
+) -> Speed:
+    """The medians of `rounds` rounds after a warm one, by an engine on so many threads, in its own process.
 
-        def counted(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
-            def wrapper(*args: Any, **keywords: Any) -> Any:
-                before = counter.get_total_flops()
-                try:
-                    return function(*args, **keywords)
-                finally:
-                    macs[name] += (counter.get_total_flops() - before) / 2
-
-            return wrapper
-
-        with _wrapped(counted):
-            work()
-        macs[TOTAL] = counter.get_total_flops() / 2
-    return {name: count for name, count in macs.items() if count}
-
-
-def measure(picture: Pixels, quality: float, threads: int, rounds: int, peers: Sequence[Peer]) -> Speed:
-    """The medians of `rounds` rounds after a warm one, with PyTorch on `threads` threads.
-
-    Peers run as benchmarks.peers has them, on one thread.
+    engine: a name of nn.exact.choice.ENGINES. Peers run as benchmarks.peers has them, on one thread.
     """
-    previous = torch.get_num_threads()
-    torch.set_num_threads(threads)
+    settings = thread_settings(threads) | {ENGINE: engine}
+    before = {name: os.environ.get(name) for name in settings}
+    os.environ.update(settings)
     try:
-        codec = Codec()
-        data = codec.encode(picture, quality=quality)
-        ours = {
-            "encode": lambda: codec.encode(picture, quality=quality),
-            "decode": lambda: codec.decode(data),
-        }
-        files = {peer.name: _rival(peer, picture, len(data)) for peer in peers}
-        matrix = torch.ones(MATRIX, MATRIX)
-        samples: dict[tuple[str, str], list[float]] = defaultdict(list)
-        for _ in range(rounds + 1):
-            samples["matrix", "product"].append(_seconds(lambda: torch.mm(matrix, matrix)))
-            for direction, work in ours.items():
-                spent: dict[str, float] = defaultdict(float)
-                with stopwatch(spent):
-                    spent[TOTAL] = _seconds(work)
-                for stage, value in spent.items():
-                    samples[direction, stage].append(value)
-            for name, (peer, setting, file) in files.items():
-                samples["encode", name].append(_seconds(partial(peer.encode, picture, setting)))
-                samples["decode", name].append(_seconds(partial(peer.decode, file)))
-        medians = {
-            key: statistics.median(values[1:]) for key, values in samples.items()
-        }  # the first warms up
-        return Speed(
-            threads,
-            {way: {stage: median for (of, stage), median in medians.items() if of == way} for way in ours},
-            {direction: count_macs(work) for direction, work in ours.items()},
-            MATRIX**3 / medians["matrix", "product"],
-            {"native": len(data), **{name: len(file) for name, (_, _, file) in files.items()}},
-        )
+        with ProcessPoolExecutor(1, get_context("spawn")) as pool:
+            return pool.submit(_measure, picture, quality, threads, rounds, tuple(peers)).result()
     finally:
-        torch.set_num_threads(previous)
+        for name, value in before.items():
+            os.environ.pop(name, None)
+            if value is not None:
+                os.environ[name] = value
+
+
+def _measure(picture: Pixels, quality: float, threads: int, rounds: int, peers: Sequence[str]) -> Speed:
+    codec = Codec(device="cpu")
+    data = codec.encode(picture, quality=quality)
+    ours = {
+        "encode": lambda: codec.encode(picture, quality=quality),
+        "decode": lambda: codec.decode(data),
+    }
+    files = {name: _rival(make_peer(name), picture, len(data)) for name in peers}
+    matrix = np.ones((MATRIX, MATRIX), np.float32)
+    samples: dict[tuple[str, str], list[float]] = defaultdict(list)
+    for _ in range(rounds + 1):
+        samples["matrix", "product"].append(_seconds(lambda: matrix @ matrix))
+        for direction, work in ours.items():
+            spent: dict[str, float] = defaultdict(float)
+            with stopwatch(spent):
+                spent[TOTAL] = _seconds(work)
+            for stage, value in spent.items():
+                samples[direction, stage].append(value)
+        for name, (peer, setting, file) in files.items():
+            samples["encode", name].append(_seconds(partial(peer.encode, picture, setting)))
+            samples["decode", name].append(_seconds(partial(peer.decode, file)))
+    medians = {key: statistics.median(values[1:]) for key, values in samples.items()}  # the first warms up
+    return Speed(
+        codec.engine or "",
+        threads,
+        {way: {stage: median for (of, stage), median in medians.items() if of == way} for way in ours},
+        _macs(picture),
+        MATRIX**3 / medians["matrix", "product"],
+        {"native": len(data), **{name: len(file) for name, (_, _, file) in files.items()}},
+    )
+
+
+def _macs(picture: Pixels) -> dict[str, dict[str, float]]:
+    height, width = picture.shape[:2]
+    config = shipped_weights().config
+    stages = {
+        "analysis": analysis_macs(config.transform, width, height),
+        "hyper analysis": hyper_analysis_macs(config.entropy, width, height),
+        ENTROPY: entropy_macs(config.entropy, width, height),
+        "synthesis": synthesis_macs(config.transform, width, height),
+    }
+    ways = {
+        "encode": ("analysis", "hyper analysis", ENTROPY),
+        "decode": (ENTROPY, "synthesis"),
+    }
+    return {
+        way: {name: stages[name] for name in names} | {TOTAL: sum(stages[name] for name in names)}
+        for way, names in ways.items()
+    }
 
 
 def speed_table(speed: Speed, pixels: int) -> Table:
@@ -203,7 +227,8 @@ def speed_table(speed: Speed, pixels: int) -> Table:
     sizes = ", ".join(f"{name} {size:,}" for name, size in speed.bytes.items())
     notes = (f"float32 matrix product: {2 * speed.matrix_rate / 1e9:.1f} GFLOP/s; bytes: {sizes}",)
     threads = f"{speed.threads} thread{'s' * (speed.threads > 1)}"
-    return to_rich(Grid(f"PyTorch on {threads}, codecs beside ours on one", columns, rows, notes))
+    title = f"engine {speed.engine} on {threads}, codecs beside ours on one"
+    return to_rich(Grid(title, columns, rows, notes))
 
 
 def _rival(peer: Peer, picture: Pixels, size: int) -> tuple[Peer, float, bytes]:

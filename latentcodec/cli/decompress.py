@@ -93,21 +93,23 @@ def decompress(
     limits = limits_of(max_pixels)
     settings = cleanup_settings(cleanup_unet) if cleanup else None
     codec = cache(lambda: load_codec(model, device, verbose, limits, prior, settings))
-    native = cache(lambda: load_native(codec(), verbose))
+    native = cache(lambda pixels: load_native(codec(), verbose, pixels))
 
     def work(job: Job) -> Done:
         data = read_source(job)
         header = read_header(data, limits)  # what is no file of ours is refused before the model is loaded
         loaded = codec()
-        if header.model_number not in (PIXELS, EXTERNAL_MODEL):
-            native()
+        computed = header.model_number not in (PIXELS, EXTERNAL_MODEL)
+        if computed:
+            native(header.width * header.height)
         begun = time.perf_counter()
         picture, report = loaded.decode_picture(data, partial=partial, cleanup=cleanup)
         seconds = time.perf_counter() - begun
         _write(job, picture, format_)
         if report is not None:
             _say_report(job, report, header.tile_count, quiet)
-        return Done(_line(job, header, len(data), seconds if verbose else None), len(data))
+        took = f"{seconds:.2f} s" + (f" by {loaded.engine}" if computed else "")
+        return Done(_line(job, header, len(data), took if verbose else None), len(data))
 
     run_jobs(jobs, work, "decompress", quiet=quiet)
 
@@ -149,16 +151,16 @@ def _write(job: Job, picture: Picture, format_: str | None) -> None:
             save_picture(picture, path, format_)
 
 
-def _line(job: Job, header: Header, size: int, seconds: float | None) -> str:
-    """The line about a decompressed file; with `seconds` in full."""
+def _line(job: Job, header: Header, size: int, took: str | None) -> str:
+    """The line about a decompressed file; with `took` in full."""
     bpp = 8 * size / (header.width * header.height)
     parts = [f"{header.width}x{header.height}", f"{size} bytes", f"{bpp:.3f} bpp"]
-    if seconds is not None:
+    if took is not None:
         if header.model_number == PIXELS:
             parts.append("lossless")
         elif has_quality(header):
             parts.append(f"quality {quality_of_level(header.quality_level):g}")
-        parts.append(f"{seconds:.2f} s")
+        parts.append(took)
     return f"{job.name} -> {job.target_name}: {', '.join(parts)}"
 
 

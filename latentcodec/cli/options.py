@@ -171,14 +171,17 @@ def load_codec(
     return codec
 
 
-def load_native(codec: Codec, verbose: bool) -> None:
-    """Load the native model, if it is the codec's. Raises Failure: without it, no file can be worked on."""
+def load_native(codec: Codec, verbose: bool, pixels: int = 0) -> None:
+    """Load the native model, if it is the codec's, for a picture of so many pixels.
+
+    Raises Failure: without it, no file can be worked on.
+    """
     if codec.detected is not None:
         return
     begun = time.perf_counter()
     try:
-        codec.load()
+        codec.load(pixels)
     except LatentCodecError as error:
         raise Failure(str(error)) from error
     if verbose:
-        say(f"model native on {codec.device}, loaded in {time.perf_counter() - begun:.2f} s")
+        say(f"model native, by {codec.engine}, loaded in {time.perf_counter() - begun:.2f} s")

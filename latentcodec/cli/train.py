@@ -104,6 +104,11 @@ train.add_command(prior)
 @click.option(
     "--learning-rate", type=Number(0, 1, min_open=True), default=5e-4, show_default=True, metavar="RATE"
 )
+@click.option(
+    "--only-synthesis",
+    is_flag=True,
+    help="Keep analysis and entropy model: files stay the same and are decoded better. Needs --init.",
+)
 @click.option("--full-precision", is_flag=True, help="No bfloat16: slower, hardly better.")
 @click.option(
     "--compile",
@@ -123,6 +128,7 @@ def run(
     batch: int,
     crop: int,
     learning_rate: float,
+    only_synthesis: bool,
     full_precision: bool,
     compiled: bool,
     device: str,
@@ -137,10 +143,12 @@ def run(
     """
     started = time.monotonic()
     exclusive(minutes=minutes, steps=steps)
+    if only_synthesis and init is None:
+        raise click.UsageError("--only-synthesis: there is no analysis to keep; name its weights with --init")
     if crop % _CROP_UNIT:
         raise click.UsageError(f"--crop {crop}: it must be a multiple of {_CROP_UNIT}")
     from latentcodec.nn.device import choose_device
-    from latentcodec.nn.native.model import NativeConfig
+    from latentcodec.nn.native.config import NativeConfig
     from latentcodec.training.native.loop import Run
     from latentcodec.training.native.settings import TrainingConfig
     from latentcodec.training.native.warm_start import warm_start
@@ -153,6 +161,7 @@ def run(
         batch=batch,
         crop=crop,
         learning_rate=learning_rate,
+        only_synthesis=only_synthesis,
         autocast=not full_precision,
         compile=compiled,
         threads=threads or 0,

@@ -13,7 +13,7 @@ from __future__ import annotations
 import math
 from functools import cached_property, lru_cache, partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
@@ -52,6 +52,7 @@ if TYPE_CHECKING:  # what needs PyTorch is imported where it is used: files with
     from latentcodec.codec.encoder import BaseEncoder
     from latentcodec.codec.native.coder import NativeCodec
     from latentcodec.codec.values.prior import LatentPrior
+    from latentcodec.nn.exact.engine import Engine
     from latentcodec.weights.checkpoints.detected import Detected
 
 _ALWAYS_THERE = ("auto", "cpu")  # devices that need no check
@@ -86,6 +87,7 @@ class Codec:
         self._cached_denoiser: CleanupDenoiser | None = None
         self._prior: LatentPrior | None = None
         self._cleanup: CleanupRequest | None = None
+        self._engine: str | None = None
         if device not in _ALWAYS_THERE:
             from latentcodec.nn.device import choose_device
 
@@ -110,13 +112,13 @@ class Codec:
 
         return choose_device(self._device_name)
 
-    def load(self) -> None:
+    def load(self, pixels: int = 0) -> None:
         """Load the native model now, where this is a Codec of it, rather than with the first picture.
 
-        Raises InvalidWeights.
+        pixels: of that picture, as a large one may be computed otherwise. Raises InvalidWeights.
         """
         if self._latent is None:
-            self._load_native()
+            self._engine = self._load_native(pixels).engine.name
 
     @property
     def detected(self) -> Detected | None:
@@ -129,10 +131,18 @@ class Codec:
         detected: Detected | None = getattr(self._cleanup and self._cleanup.denoiser, "detected", None)
         return detected
 
-    def _load_native(self) -> NativeCodec:
+    @property
+    def engine(self) -> str | None:
+        """What computes the native model, as of the last picture or `load`: "compiled", "numpy" ...; or None.
+
+        All engines give the same pixels.
+        """
+        return self._engine
+
+    def _load_native(self, pixels: int = 0) -> NativeCodec:
         from latentcodec.weights.native import NATIVE_MODEL
 
-        return _native(NATIVE_MODEL, self.device)
+        return _native(NATIVE_MODEL, self._device_name, pixels)
 
     def encode(
         self,
@@ -212,7 +222,9 @@ class Codec:
             )
         from latentcodec.codec.native.encoder import NativeEncoder
 
-        return NativeEncoder(self._load_native(), picture, effort=effort, strip=strip, limits=self.limits)
+        codec = self._load_native(picture.width * picture.height)
+        self._engine = codec.engine.name
+        return NativeEncoder(codec, picture, effort=effort, strip=strip, limits=self.limits)
 
     def decode(self, data: bytes, *, partial: bool = False, cleanup: float = 0.0) -> Image.Image:
         """Decompress to a Pillow image of mode L, LA, RGB or RGBA; its info has icc_profile, exif and xmp.
@@ -265,7 +277,10 @@ class Codec:
             return decode_with(PixelReader(file.header), file, self.limits, report)
         from latentcodec.codec.native.decoder import decode_file
 
-        return decode_file(_native(file.header.model_number, self.device), file, self.limits, report)
+        pixels = file.header.width * file.header.height
+        native = _native(file.header.model_number, self._device_name, pixels)
+        self._engine = native.engine.name
+        return decode_file(native, file, self.limits, report)
 
     def compress(
         self,
@@ -313,10 +328,17 @@ class Codec:
         return report
 
 
-@lru_cache(maxsize=2)
-def _native(number: int, device: torch.device) -> NativeCodec:
+def _native(number: int, device: str, pixels: int) -> NativeCodec:
     """The native model of a header's number. Raises UnknownModel, InvalidWeights."""
+    from latentcodec.nn.exact.choice import choose_engine
+
+    return _native_on(number, choose_engine(device, pixels))
+
+
+@lru_cache(maxsize=2)
+def _native_on(number: int, engine: Engine[Any]) -> NativeCodec:
     from latentcodec.codec.native.coder import NativeCodec
+    from latentcodec.codec.native.networks import encoder_networks
     from latentcodec.weights.native import shipped_weights
 
-    return NativeCodec(shipped_weights(number), device)
+    return NativeCodec(shipped_weights(number), engine, encoder_networks(engine))

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Protocol
 
 import numpy as np
@@ -24,6 +25,7 @@ from latentcodec.container.file import File, Limits, Tile, unpack
 from latentcodec.container.header import Box
 from latentcodec.container.salvage import Report, salvage
 from latentcodec.errors import FormatError, LimitExceeded, TruncatedFile
+from latentcodec.parallel import in_order
 from latentcodec.picture.picture import Picture, Pixels
 
 
@@ -36,12 +38,13 @@ class Reader(Protocol):
     """A file's model, ready to read its tiles.
 
     patch: pixels of a latent position, along a side. latents: channels of the plane. blank: what the plane
-    holds where a tile is missing.
+    holds where a tile is missing. threads: how many may decode tiles at once.
     """
 
     patch: int
     latents: int
     blank: int
+    threads: int
 
     def decode_tile(
         self, tile: Tile, height: int, width: int, *, partial: bool, name: str
@@ -64,10 +67,14 @@ def decode_with(
     # Zeros, not 255: the system commits their memory as tiles arrive, not for whatever size a header claims.
     plane = empty_plane(reader.latents, header.width, header.height, reader.patch)
     alpha = np.zeros((header.height, header.width), np.uint8) if header.has_alpha else None
-    for number, (box, tile) in enumerate(zip(header.tile_grid(), file.tiles, strict=True)):
-        if tile is not None:
-            with damage.noted(number):
-                _place_tile(reader, tile, number, box, plane, alpha, damage)
+    tiles = zip(header.tile_grid(), file.tiles, strict=True)
+    decode = partial(_decode_tile, reader, header.has_alpha, damage)
+    for number, box, decoded in in_order(decode, enumerate(tiles), reader.threads):
+        with damage.noted(number):
+            if isinstance(decoded, Exception):
+                raise decoded
+            if decoded is not None:
+                _place_tile(reader, decoded, number, box, plane, alpha, damage)
                 continue
         _leave_out(reader, box, plane, alpha)
     sidecars: dict[str, bytes | None] = {}
@@ -121,27 +128,50 @@ class _Damage:
         )
 
 
+@dataclass(frozen=True)
+class _DecodedTile:
+    """A tile's latents, whether its stream was whole, and its alpha."""
+
+    latents: NDArray[np.signedinteger]
+    complete: bool
+    opacity: NDArray[np.uint8] | None
+
+
+def _decode_tile(
+    reader: Reader, has_alpha: bool, damage: _Damage, numbered: tuple[int, tuple[Box, Tile | None]]
+) -> tuple[int, Box, _DecodedTile | FormatError | LimitExceeded | None]:
+    """A tile's number and box, and what it holds or what is wrong with it; None for one that is not there."""
+    number, (box, tile) = numbered
+    if tile is None:
+        return number, box, None
+    x0, y0, x1, y1 = latent_box(box, reader.patch)
+    try:
+        opacity = None
+        if has_alpha:
+            opacity = unpack_alpha(tile.alpha or b"", box.y1 - box.y0, box.x1 - box.x0)
+        cut = damage.before is not None and not tile.complete
+        latents, complete = reader.decode_tile(tile, y1 - y0, x1 - x0, partial=cut, name=f"tile {number}")
+    except (FormatError, LimitExceeded) as error:
+        return number, box, error
+    return number, box, _DecodedTile(latents, complete, opacity)
+
+
 def _place_tile(
     reader: Reader,
-    tile: Tile,
+    decoded: _DecodedTile,
     number: int,
     box: Box,
     plane: LatentPlane,
     alpha: NDArray[np.uint8] | None,
     damage: _Damage,
 ) -> None:
-    """Decode a tile into plane and alpha, both or neither."""
+    """Put a tile into plane and alpha."""
     x0, y0, x1, y1 = latent_box(box, reader.patch)
-    opacity = None
-    if alpha is not None:
-        opacity = unpack_alpha(tile.alpha or b"", box.y1 - box.y0, box.x1 - box.x0)
-    partial = damage.before is not None and not tile.complete
-    latents, complete = reader.decode_tile(tile, y1 - y0, x1 - x0, partial=partial, name=f"tile {number}")
-    if not complete:
+    if not decoded.complete:
         damage.incomplete.add(number)
-    plane[:, y0:y1, x0:x1] = latents
-    if alpha is not None and opacity is not None:
-        alpha[box.y0 : box.y1, box.x0 : box.x1] = opacity
+    plane[:, y0:y1, x0:x1] = decoded.latents
+    if alpha is not None and decoded.opacity is not None:
+        alpha[box.y0 : box.y1, box.x0 : box.x1] = decoded.opacity
 
 
 def _leave_out(reader: Reader, box: Box, plane: LatentPlane, alpha: NDArray[np.uint8] | None) -> None:

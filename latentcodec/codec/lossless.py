@@ -163,7 +163,7 @@ def unpack_pixels(stream: bytes, height: int, width: int, name: str) -> Pixels:
 class PixelReader:
     """Reads files whose tiles hold pixels, for decode_with."""
 
-    patch, latents, blank = 1, 3, 0
+    patch, latents, blank, threads = 1, 3, 0, 1
 
     def __init__(self, header: Header) -> None:
         """Raises MalformedFile where the header names networks."""

@@ -14,9 +14,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-MAX_LEVEL = 4000
-KNOTS = 9
-LEVELS_PER_KNOT = MAX_LEVEL // (KNOTS - 1)
+from latentcodec.nn.knots import KNOTS, LEVELS_PER_KNOT, MAX_LEVEL
+from latentcodec.nn.maps import residual_block
 
 # The trade-off bpp + lambda * D (D a distortion on the 0-255 scale) that level l is trained for is
 # LAMBDA_LOW * (LAMBDA_HIGH / LAMBDA_LOW) ** (l / MAX_LEVEL).
@@ -46,6 +45,28 @@ def signed_log(x: Tensor) -> Tensor:
     return torch.log1p(x.clamp(min=0)) - torch.log1p(F.relu(-x))
 
 
+class FloatOperationsOfTensors:
+    """nn.maps.FloatOperations of tensors (B, C, h, w)."""
+
+    @staticmethod
+    def leaky(x: Tensor) -> Tensor:
+        """max(x, 0.1 x)."""
+        return F.leaky_relu(x, 0.1)
+
+    @staticmethod
+    def signed_log(x: Tensor) -> Tensor:
+        """sign(x) log(1 + |x|)."""
+        return signed_log(x)
+
+    @staticmethod
+    def unshuffle(x: Tensor, side: int) -> Tensor:
+        """Space to depth."""
+        return F.pixel_unshuffle(x, side)
+
+
+FLOAT_OPERATIONS = FloatOperationsOfTensors()
+
+
 class ResidualBlock(nn.Module):
     """x + conv(act(conv(act(x + bias(level))))), 3x3, zero padding: (B, C, H, W) -> the same."""
 
@@ -59,6 +80,6 @@ class ResidualBlock(nn.Module):
             self.conv2.weight.mul_(0.3)
 
     def forward(self, x: Tensor, level: Tensor) -> Tensor:
-        h = F.leaky_relu(x + interpolate_knots(self.bias, level).to(x.dtype), 0.1)
-        change: Tensor = self.conv2(F.leaky_relu(self.conv1(h), 0.1))
-        return x + change
+        bias = interpolate_knots(self.bias, level).to(x.dtype)
+        changed: Tensor = residual_block(FLOAT_OPERATIONS.leaky, self.conv1, self.conv2, x, bias)
+        return changed

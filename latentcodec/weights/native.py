@@ -2,12 +2,13 @@
 
     native-1.safetensors
         metadata      model number, configuration, model card (JSON)
-        analysis.*, synthesis.*, hyper_analysis.*    float16 (gains float32)
+        analysis.*, hyper_analysis.*    float16 (gains float32): an encoder's alone
         integer.*     layers (int8 weights, int32 biases, int8 shifts), row offsets, tables:
                       all that determines symbols
+        synthesis.*   layers and tables, integers too: all that determines samples
 
     hash A = SHA-256 over the integer tensors; hash B = over the synthesis tensors; four bytes of each stand
-    in a file.
+    in a file. Read by numpy: PyTorch is not needed.
 
 A registered number means one model for ever; NATIVE_MODEL is what this version writes.
 """
@@ -24,19 +25,21 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
-import torch
-from torch import Tensor
+from numpy.typing import NDArray
 
 from latentcodec.errors import InvalidWeights, UnknownModel, WeightsMismatch
-from latentcodec.nn.integer import IntegerLayer
-from latentcodec.nn.native.entropy_model import ROWS, layer_shapes
+from latentcodec.nn.exact.engine import Engine
+from latentcodec.nn.exact.layer import IntegerLayer, LayerSpec, NarrowLayer, NarrowSpec
+from latentcodec.nn.native.config import ROWS, NativeConfig
+from latentcodec.nn.native.entropy import entropy_layers
 from latentcodec.nn.native.integer_model import IntegerModel
-from latentcodec.nn.native.model import NativeConfig
-from latentcodec.nn.native.transform import Analysis, Synthesis
+from latentcodec.nn.native.integer_synthesis import IntegerSynthesis, table_shapes
+from latentcodec.nn.native.synthesis import synthesis_layers
 from latentcodec.rans.tables import Tables
 from latentcodec.weights.checkpoints.safetensors_file import read_safetensors
 
-Network = TypeVar("Network", bound=torch.nn.Module)
+Map = TypeVar("Map")
+Array = NDArray[Any]
 
 NATIVE_MODEL = 1
 FILES = {NATIVE_MODEL: "native-1.safetensors"}
@@ -44,12 +47,12 @@ FILES = {NATIVE_MODEL: "native-1.safetensors"}
 
 @dataclass(frozen=True)
 class NativeWeights:
-    """A weights file in memory: tensors by name, configuration and model card."""
+    """A weights file in memory: arrays by name, configuration and model card."""
 
     number: int
     config: NativeConfig
     card: dict[str, Any]
-    tensors: Mapping[str, Tensor]
+    tensors: Mapping[str, Array]
 
     @cached_property
     def networks_hash(self) -> bytes:
@@ -58,10 +61,10 @@ class NativeWeights:
 
     @cached_property
     def synthesis_hash(self) -> bytes:
-        """Hash B: four bytes over the synthesis transform."""
+        """Hash B: four bytes over everything that determines the samples, given the symbols."""
         return _digest(self.tensors, "synthesis.")
 
-    def tensor(self, name: str) -> Tensor:
+    def tensor(self, name: str) -> Array:
         """A tensor by its name. Raises InvalidWeights where there is none."""
         if name not in self.tensors:
             raise InvalidWeights(f"{name}: the weights file has no such tensor")
@@ -69,8 +72,8 @@ class NativeWeights:
 
     def tables(self) -> Tables:
         """The rANS tables."""
-        sizes = self.tensor("integer.row_sizes").numpy()
-        frequencies = self.tensor("integer.frequencies").numpy().astype(np.int64) + 1
+        sizes = self.tensor("integer.row_sizes")
+        frequencies = self.tensor("integer.frequencies").astype(np.int64) + 1
         if sizes.shape != (ROWS,) or sizes[0] != 1 or sizes[1:].min() < 2:
             raise InvalidWeights(
                 f"tables: {sizes.size} rows, not {ROWS} of which the first alone has one entry"
@@ -79,70 +82,57 @@ class NativeWeights:
         return Tables.from_frequencies(frequencies, sizes, (sizes - 1) // 2)
 
     def layers(self) -> dict[str, IntegerLayer]:
-        """The integer layers."""
+        """The entropy model's integer layers."""
         return {
-            name: IntegerLayer(
-                self.tensor(f"integer.{name}.weight"),
-                self.tensor(f"integer.{name}.bias"),
-                self.tensor(f"integer.{name}.shift"),
-                gain,
-            )
-            for name, (_, _, _, gain) in layer_shapes(self.config.entropy).items()
+            name: self._layer(f"integer.{name}", spec)
+            for name, spec in entropy_layers(self.config.entropy).items()
         }
 
-    def integer_model(self, device: torch.device, dtype: torch.dtype = torch.float32) -> IntegerModel:
-        """The integer networks on a device. Raises InvalidWeights where a bound does not hold."""
-        return IntegerModel(
-            self.config.entropy,
-            self.layers(),
-            self.tensor("integer.row_offset"),
-            self.tensor("integer.hyper_row"),
-            self.tensor("integer.log_table"),
-            device,
-            dtype,
+    def synthesis_layers(self) -> dict[str, IntegerLayer | NarrowLayer]:
+        """The synthesis' integer layers."""
+        layers: dict[str, IntegerLayer | NarrowLayer] = {}
+        for name, spec in synthesis_layers(self.config.transform).items():
+            stored = f"synthesis.{name}"
+            if isinstance(spec, NarrowSpec):
+                bias, shift = (self.tensor(f"{stored}.{part}") for part in ("bias", "shift"))
+                layers[name] = NarrowLayer(bias, shift, spec.activation)
+            else:
+                layers[name] = self._layer(stored, spec)
+        return layers
+
+    def _layer(self, name: str, spec: LayerSpec) -> IntegerLayer:
+        weight, bias, shift = (self.tensor(f"{name}.{part}") for part in ("weight", "bias", "shift"))
+        return IntegerLayer(weight, bias, shift, spec.gain, spec.activation)
+
+    def integer_model(self, engine: Engine[Map]) -> IntegerModel[Map]:
+        """The entropy model's networks. Raises InvalidWeights where a bound does not hold."""
+        offset, hyper, logs = (
+            self.tensor(f"integer.{name}") for name in ("row_offset", "hyper_row", "log_table")
         )
+        return IntegerModel(self.config.entropy, self.layers(), offset, hyper, logs, engine)
 
-    def load_into(self, module: torch.nn.Module, prefix: str) -> None:
-        """Copy the tensors below `prefix` into a module, strictly, and make it float32, not the default."""
-        state = {k.removeprefix(prefix): v.float() for k, v in self.tensors.items() if k.startswith(prefix)}
-        try:
-            module.float().load_state_dict(state, strict=True)
-        except RuntimeError as error:
-            raise InvalidWeights(f"{prefix[:-1]}: {error}") from error
-
-    def synthesis(self, device: torch.device) -> Synthesis:
-        """The synthesis transform, ready to run."""
-        module = Synthesis(self.config.transform)
-        self.load_into(module, "synthesis.")
-        return _ready(module, device)
-
-    def analysis(self, device: torch.device) -> Analysis:
-        """The analysis transform, ready to run."""
-        module = Analysis(self.config.transform)
-        self.load_into(module, "analysis.")
-        return _ready(module, device)
+    def integer_synthesis(self, engine: Engine[Map]) -> IntegerSynthesis[Map]:
+        """The synthesis. Raises InvalidWeights where a bound does not hold."""
+        names = (*table_shapes(self.config.transform), "log_table")
+        tables = {name: self.tensor(f"synthesis.{name}") for name in names}
+        return IntegerSynthesis(self.config.transform, self.synthesis_layers(), tables, engine)
 
 
-def _ready(module: Network, device: torch.device) -> Network:
-    module.eval().requires_grad_(False)
-    module.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    return module
-
-
-def _digest(tensors: Mapping[str, Tensor], prefix: str) -> bytes:
+def _digest(tensors: Mapping[str, Array], prefix: str) -> bytes:
     digest = hashlib.sha256()
     for name in sorted(tensors):
         if name.startswith(prefix):
-            tensor = tensors[name].contiguous()
-            digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-            digest.update(tensor.numpy().astype(tensor.numpy().dtype.newbyteorder("<"), copy=False).tobytes())
+            array = tensors[name]
+            # The names of types and the form of shapes are PyTorch's, whichever package read them.
+            digest.update(f"{name} torch.{array.dtype.name} {array.shape}\n".encode())
+            digest.update(array.astype(array.dtype.newbyteorder("<"), copy=False).tobytes())
     return digest.digest()[:4]
 
 
 def read_weights(path: Path) -> NativeWeights:
     """Read a weights file. Raises InvalidWeights naming the file where it is damaged or of another kind."""
     try:
-        shapes, read, metadata = read_safetensors(path)
+        shapes, read, metadata = read_safetensors(path, "np")
         tensors = {name: read(name) for name in shapes}
         return NativeWeights(
             int(metadata["model_number"]),

@@ -35,7 +35,7 @@ def test_quality(call: Call, picture: Path, tmp_path: Path) -> None:
 
 def test_verbose_and_quiet(call: Call, picture: Path, tmp_path: Path) -> None:
     told = call("compress", picture, tmp_path / "a.lci", "-v", "-q", "42").err
-    assert re.search(r"^model native on \w+, loaded in \d+\.\d+ s$", told, re.MULTILINE)
+    assert re.search(r"^model native, by [\w ()-]+, loaded in \d+\.\d+ s$", told, re.MULTILINE)
     assert re.search(r"64x64, \d+ bytes, \d\.\d{3} bpp, quality 42, \d+\.\d+ s$", told, re.MULTILINE)
     assert call("compress", picture, tmp_path / "a.lci", "-Q").err == ""
 

@@ -69,12 +69,50 @@ def test_the_module_s_functions_have_the_keywords_of_codec_and_method(name: str)
 
 
 def test_the_native_model_is_loaded_when_it_is_needed() -> None:
+    """And PyTorch not with it: only `device`, which is PyTorch's."""
     code = (
-        "import sys\nfrom latentcodec import Codec\ncodec = Codec()\nprint('torch' in sys.modules)\n"
-        "codec.load()\nprint('torch' in sys.modules, codec.device.type in ('cpu', 'cuda'))"
+        "import sys\nfrom latentcodec import Codec\ncodec = Codec()\n"
+        "told = lambda: print(codec.engine is None, 'torch' in sys.modules)\n"
+        "told(), codec.load(), told(), print(codec.device.type in ('cpu', 'cuda')), told()"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stdout) == (0, "False\nTrue True\n"), done.stderr
+    assert done.stdout.split("\n")[:4] == ["True False", "False False", "True", "False True"], done.stderr
+
+
+def test_a_codec_says_what_computes(monkeypatch: pytest.MonkeyPatch, codec: Codec) -> None:
+    picture = photograph(width=40, height=24)
+    data = codec.encode(picture)
+    for choice, name in (("numpy", "numpy"), ("torch-float32", "torch float32 (cpu)")):
+        monkeypatch.setenv("LATENTCODEC_ENGINE", choice)
+        for use in (Codec.load, lambda codec: codec.encode(picture), lambda codec: codec.decode(data)):
+            fresh = Codec()
+            assert fresh.engine is None
+            use(fresh)
+            assert fresh.engine == name
+
+
+def test_every_engine_gives_the_same_pixels(monkeypatch: pytest.MonkeyPatch, codec: Codec) -> None:
+    picture = photograph("coffee", 75, 41)
+    expected = np.asarray(codec.decode(codec.encode(picture, quality=70)))
+    for encoding in ("numpy", "torch-float32"):
+        monkeypatch.setenv("LATENTCODEC_ENGINE", encoding)
+        data = Codec().encode(picture, quality=70)
+        shown = []
+        for decoding in ("numpy", "torch-float32", "torch-int8"):
+            monkeypatch.setenv("LATENTCODEC_ENGINE", decoding)
+            shown.append(np.asarray(Codec().decode(data)))
+        assert all(np.array_equal(each, shown[0]) for each in shown)
+        # An encoder's floats may round a latent otherwise; what comes of it is as good.
+        assert abs(psnr(picture, shown[0]) - psnr(picture, expected)) < 0.2
+
+
+def test_an_engine_that_is_none(monkeypatch: pytest.MonkeyPatch, codec: Codec) -> None:
+    data = codec.encode(photograph(width=16, height=16))
+    monkeypatch.setenv("LATENTCODEC_ENGINE", "abacus")
+    with pytest.raises(InvalidArgument, match="LATENTCODEC_ENGINE=abacus: use one of auto, compiled"):
+        Codec().decode(data)
+    with pytest.raises(InvalidArgument, match="LATENTCODEC_ENGINE=abacus"):
+        Codec().load()
 
 
 @pytest.mark.parametrize("kind", [bytes, bytearray, memoryview])

@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parents[2]
 CHILD = """
 import json, re, resource, sys, time
 from pathlib import Path
-import numpy as np, torch
+import numpy as np
 from latentcodec.codec.api import Codec
 from latentcodec.codec.info import info
 
@@ -30,7 +30,6 @@ def peak():
         return int(re.search(r"VmHWM:\\s+(\\d+) kB", status.read_text()).group(1)) * 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * scale
 
-torch.set_num_threads(1)
 codec = Codec(device="cpu")
 y, x = np.ogrid[0:height, 0:width]
 pixels = np.empty((height, width, 3), np.uint8)
@@ -52,13 +51,13 @@ print(json.dumps({
 """
 
 
-def measure(width: int, height: int, quality: int = 20) -> dict[str, float]:
+def measure(width: int, height: int, quality: int = 20, engine: str = "auto") -> dict[str, float]:
     done = subprocess.run(
         [sys.executable, "-c", CHILD, str(width), str(height), str(quality)],
         capture_output=True,
         text=True,
         cwd=ROOT,
-        env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)},
+        env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), "LATENTCODEC_ENGINE": engine},
         check=False,
     )
     assert done.returncode == 0, done.stderr
@@ -71,6 +70,14 @@ def measure(width: int, height: int, quality: int = 20) -> dict[str, float]:
 def test_megapixels(width: int, height: int, tiles: int) -> None:
     found = measure(width, height)
     assert found["tiles"] == tiles
+    assert found["psnr"] > 24
+    assert max(found["encoded"], found["decoded"]) < 1000e6
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("engine", ["numpy", "torch-float32"])
+def test_every_engine_s_memory_is_bounded(engine: str) -> None:
+    found = measure(1280, 1240, engine=engine)
     assert found["psnr"] > 24
     assert max(found["encoded"], found["decoded"]) < 1000e6
 

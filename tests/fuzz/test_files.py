@@ -30,6 +30,7 @@ import numpy as np
 import pytest
 import torch
 
+from latentcodec.codec.api import Codec
 from latentcodec.codec.autoencoder.encoder import LatentEncoder
 from latentcodec.codec.autoencoder.latent import LatentCodec, file_chunk
 from latentcodec.codec.autoencoder.reader import LatentReader
@@ -57,7 +58,6 @@ from latentcodec.picture.picture import Picture
 from latentcodec.rans import groups
 from latentcodec.rans.coder import Decoder, Encoder
 from latentcodec.rans.groups import GroupedTables
-from latentcodec.weights.native import NATIVE_MODEL, shipped_weights
 from tests.conftest import SRGB, photograph
 from tests.fuzz.mutate import EDGES, mutated
 from tests.fuzz.run import run_for
@@ -77,8 +77,8 @@ Case = Callable[[Random], str]
 
 @cache
 def native() -> NativeCodec:
-    """The shipped model, on the CPU."""
-    return NativeCodec(shipped_weights(NATIVE_MODEL), _CPU)
+    """The shipped model, by the engine that such pictures get."""
+    return Codec(device="cpu")._load_native()
 
 
 @cache

@@ -12,16 +12,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from PIL import Image
 
+from latentcodec.codec.api import Codec
 from latentcodec.codec.native.coder import NativeCodec
+from latentcodec.codec.native.decoder import synthesise_picture
 from latentcodec.codec.native.encoder import NativeEncoder
 from latentcodec.codec.planes import latent_box
 from latentcodec.container.file import unpack
 from latentcodec.container.quality import level_of_quality
 from latentcodec.picture.picture import Picture
-from latentcodec.weights.native import shipped_weights
 
 FOLDER = Path(__file__).parent
 SAMPLES = FOLDER.parents[1] / "samples"
@@ -40,7 +40,7 @@ def pictures() -> dict[str, tuple[Picture, float]]:
 
 
 def describe(codec: NativeCodec, data: bytes) -> dict[str, Any]:
-    """What a decoder must find in a file of one tile: its digest, latents and alpha."""
+    """What a decoder must find in a file of one tile: its digest, latents, pixels and alpha."""
     file = unpack(data)
     header = file.header
     (tile,), (box,) = file.tiles, header.tile_grid()
@@ -48,22 +48,24 @@ def describe(codec: NativeCodec, data: bytes) -> dict[str, Any]:
         raise ValueError("a golden file is whole")
     x0, y0, x1, y1 = latent_box(box)
     decoded = codec.decode_tile(tile.stream, tile.digest, header.quality_level, y1 - y0, x1 - x0)
-    latents = decoded.latents.cpu().numpy().astype("<i2")
+    latents = decoded.latents.astype("<i2")
+    pixels = synthesise_picture(codec, latents, header)
     return {
         "bytes": len(data),
         "sha256": hashlib.sha256(data).hexdigest(),
         "networks_hash": header.networks_hash.hex(),
+        "synthesis_hash": header.synthesis_hash.hex(),
         "symbols_crc32": f"{tile.digest:08x}",
         "latents_shape": list(latents.shape),
         "latents_sha256": hashlib.sha256(latents.tobytes()).hexdigest(),
+        "pixels_sha256": hashlib.sha256(pixels.tobytes()).hexdigest(),
         "alpha_sha256": hashlib.sha256(tile.alpha).hexdigest() if tile.alpha is not None else None,
     }
 
 
 def main() -> None:
     """Write the files and what is in them."""
-    torch.set_num_threads(1)
-    codec = NativeCodec(shipped_weights(), torch.device("cpu"))
+    codec = Codec(device="cpu")._load_native()
     described = {}
     for name, (picture, quality) in pictures().items():
         data = NativeEncoder(codec, picture).encode(level_of_quality(quality)).data

@@ -1,199 +1,51 @@
-"""Integer layers: exact against int64, within the proved bound at its worst, equal to training's values."""
+"""Trainable integer layers: the integers of what they export, with gradients straight through."""
 
 from __future__ import annotations
 
-from dataclasses import replace
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from torch import Tensor
-from torch.nn import functional as F
+from torch import Tensor, nn
 
 from latentcodec.errors import InvalidWeights
+from latentcodec.nn.exact.layer import Activation, IntegerLayer, LayerSpec, NarrowLayer, NarrowSpec
 from latentcodec.nn.integer import (
-    ACCUMULATOR_LIMIT,
-    ACTIVATION_LIMIT,
-    IntegerLayer,
+    TRAINING,
     TrainableIntegerConv,
-    interpolate_integers,
+    TrainableNarrow,
+    activate,
+    layer_tensors,
     leaky_clamp,
     round_half_up,
+    tenth_clamp,
+    trainable_layer,
 )
-from latentcodec.nn.layers import KNOTS, LEVELS_PER_KNOT, MAX_LEVEL
-from latentcodec.nn.native.integer_model import RunnableLayer
+from latentcodec.nn.knots import KNOTS, LEVELS_PER_KNOT, MAX_LEVEL
 from latentcodec.weights.native import NativeWeights
+from tests.nn.exact import reference_engine
+from tests.nn.exact.reference_engine import ReferenceEngine
+from tests.nn.exact.test_layer import narrow_layer, random_layer
 
-CPU = torch.device("cpu")
-
-
-def specified(layer: IntegerLayer, x: Tensor, level: int) -> Tensor:
-    """docs/model.md, "Layers", written out in int64: x (1, I, H, W) -> (1, O, H, W)."""
-    weight = layer.weight.long()
-    _, _, kernel, _ = weight.shape
-    padded = F.pad(x.long(), (kernel // 2,) * 4)
-    height, width = x.shape[2:]
-    accumulator = torch.zeros((1, weight.shape[0], height, width), dtype=torch.int64)
-    for dy in range(kernel):
-        for dx in range(kernel):
-            window = padded[:, :, dy : dy + height, dx : dx + width]
-            accumulator += (weight[None, :, :, dy, dx, None, None] * window[:, None]).sum(2)
-    knot, rest = divmod(level, 500)
-    bias = layer.bias[knot].long()
-    if rest:
-        bias = (bias * (500 - rest) + layer.bias[knot + 1].long() * rest + 250) // 500
-    shift = (layer.shift.long() - layer.gain)[None, :, None, None]
-    return (accumulator + bias[None, :, None, None] + (1 << (shift - 1))) >> shift
+REFERENCE = ReferenceEngine()
 
 
-def accumulator_of(layer: RunnableLayer, x: Tensor, level: int) -> Tensor:
-    """What a layer sums up before it scales: floor and scale switched off. float32."""
-    unscaled = replace(layer, scale=torch.ones_like(layer.scale))
-    # floor(a + 1/2) is a for integers a.
-    return unscaled(x, level)
+def specified(layer: IntegerLayer | NarrowLayer, x: Tensor, level: int) -> Tensor:
+    """docs/model.md, "Layers": x (1, I, H, W) -> (1, O, H, W), int64."""
+    found = REFERENCE.layer(layer)(x[0].permute(1, 2, 0).long().numpy(), level)
+    return torch.from_numpy(found).permute(2, 0, 1)[None]
 
 
-def worst_input(layer: IntegerLayer, row: int, sign: int) -> Tensor:
-    """A 3x3 (or 1x1) patch whose middle drives a row's accumulator as far as any input can."""
-    weight = layer.weight[row].float().sign() * sign * ACTIVATION_LIMIT
-    return weight[None]  # cross-correlation: the patch lies as the weights do
+def at(level: int) -> Tensor:
+    return torch.tensor([float(level)])
 
 
-@pytest.fixture(scope="module")
-def layers(weights: NativeWeights) -> dict[str, IntegerLayer]:
-    return weights.layers()
-
-
-def random_layer(
-    seed: int, inputs: int = 12, outputs: int = 8, kernel: int = 3, gain: int = 0
-) -> IntegerLayer:
-    random = torch.Generator().manual_seed(seed)
-    return IntegerLayer(
-        torch.randint(-127, 128, (outputs, inputs, kernel, kernel), generator=random, dtype=torch.int8),
-        torch.randint(-100_000, 100_000, (KNOTS, outputs), generator=random, dtype=torch.int32),
-        torch.randint(gain + 1, 15, (outputs,), generator=random, dtype=torch.int8),
-        gain,
-    )
-
-
-def test_shipped_layers_are_within_the_proved_bound(layers: dict[str, IntegerLayer]) -> None:
-    for name, layer in layers.items():
-        layer.validate(name)
-        # The bound from docs/model.md, computed another way.
-        for row in range(0, layer.weight.shape[0], 7):
-            weight = int(layer.weight[row].long().abs().sum())
-            half = 1 << (int(layer.shift[row]) - layer.gain - 1)
-            reach = 127 * weight + int(layer.bias[:, row].long().abs().max()) + half
-            assert reach == int(layer.bound()[row]) < 1 << 23, (name, row)
-
-
-def test_worst_inputs_attain_the_bound_and_are_exact(layers: dict[str, IntegerLayer]) -> None:
-    for name, layer in layers.items():
-        runnable = RunnableLayer.prepare(layer, CPU, torch.float32)
-        row = int(layer.bound().argmax())
-        knot = int(layer.bias[:, row].long().abs().argmax())
-        level = knot * LEVELS_PER_KNOT
-        bias = int(layer.bias[knot, row])
-        x = worst_input(layer, row, 1 if bias >= 0 else -1)
-        middle = x.shape[-1] // 2
-        reached = int(accumulator_of(runnable, x, level)[0, row, middle, middle])
-        half = 1 << (int(layer.shift[row]) - layer.gain - 1)
-        assert abs(reached) + half == int(layer.bound()[row]), name
-        assert torch.equal(runnable(x, level).long(), specified(layer, x, level)), name
-
-
-@pytest.mark.parametrize("level", [0, 250, 1999, MAX_LEVEL])
-def test_shipped_layers_are_exact_on_extreme_inputs(layers: dict[str, IntegerLayer], level: int) -> None:
-    random = torch.Generator().manual_seed(level)
-    for name, layer in layers.items():
-        inputs = layer.weight.shape[1]
-        noise = torch.randint(-127, 128, (1, inputs, 5, 6), generator=random).float()
-        for x in (noise, 127 * noise.sign(), torch.full_like(noise, 127), torch.full_like(noise, -127)):
-            out = RunnableLayer.prepare(layer, CPU, torch.float32)(x, level)
-            assert out.dtype == torch.float32
-            assert torch.equal(out.long(), specified(layer, x, level)), name
-            assert torch.equal(out, out.round())
-            in_int64 = RunnableLayer.prepare(layer, CPU, torch.int64)(x.long(), level)
-            assert torch.equal(out.long(), in_int64), name
-
-
-@settings(max_examples=30, deadline=None)
-@given(
-    st.integers(0, 1 << 30),
-    st.integers(1, 40),
-    st.sampled_from([1, 3]),
-    st.sampled_from([0, 2]),
-    st.tuples(st.integers(1, 9), st.integers(1, 40)),
-    st.integers(0, MAX_LEVEL),
-)
-def test_any_valid_layer_is_exact(
-    seed: int, inputs: int, kernel: int, gain: int, size: tuple[int, int], level: int
-) -> None:
-    layer = random_layer(seed, inputs, 8, kernel, gain)
-    layer.validate("layer")
-    x = torch.randint(-127, 128, (1, inputs, *size), generator=torch.Generator().manual_seed(seed)).float()
-    out = RunnableLayer.prepare(layer, CPU, torch.float32)(x, level)
-    assert torch.equal(out.long(), specified(layer, x, level))
-
-
-def test_wide_and_tall_planes_are_cut_into_strips_without_seams() -> None:
-    layer = random_layer(3, 4, 5)
-    runnable = RunnableLayer.prepare(layer, CPU, torch.float32)
-    for size in ((3, 1500), (700, 3), (33, 65)):
-        x = torch.randint(-127, 128, (1, 4, *size), generator=torch.Generator().manual_seed(1)).float()
-        assert torch.equal(runnable(x, 77).long(), specified(layer, x, 77))
-
-
-def bad_layers() -> dict[str, tuple[IntegerLayer, str]]:
-    good = random_layer(5)
-    heavy = torch.full((8, 600, 3, 3), 127, dtype=torch.int8)
-    low, high = good.shift.clone(), good.shift.clone()
-    low[3], high[3] = 0, 23
-    minus = good.weight.clone()
-    minus[2, 1, 0, 0] = -128
-    return {
-        "weight past 127": (replace(good, weight=minus), "magnitude 128"),
-        "wide weight": (replace(good, weight=good.weight.short() * 300), "limit of 127"),
-        "accumulator": (replace(good, weight=heavy), "past the bound of 8388608"),
-        "bias": (replace(good, bias=good.bias + (1 << 23)), "past the bound of 8388608"),
-        "shift too small": (replace(good, shift=low), "shifts 0 to"),
-        "shift too large": (replace(good, shift=high), "to 23 are outside 1 to 22"),
-        "shift under the gain": (replace(good, gain=int(good.shift.min())), "are outside"),
-        "bias of other knots": (replace(good, bias=good.bias[1:]), "do not fit together"),
-        "shift of other rows": (replace(good, shift=good.shift[1:]), "do not fit together"),
-        "flat weight": (replace(good, weight=good.weight.flatten(1)), "do not fit together"),
-        "float weight": (replace(good, weight=good.weight.float() + 0.5), "torch.float32"),
-        "float bias": (replace(good, bias=good.bias.half()), "torch.float16"),
-        "float shift": (replace(good, shift=good.shift.double()), "torch.float64"),
-        "no rows": (
-            replace(good, weight=good.weight[:0], bias=good.bias[:, :0], shift=good.shift[:0]),
-            "0 values",
-        ),
-    }
-
-
-@pytest.mark.parametrize("kind", bad_layers())
-def test_validate_rejects(kind: str) -> None:
-    layer, message = bad_layers()[kind]
-    with pytest.raises(InvalidWeights, match=f"context0_in.*{message}"):
-        layer.validate("context0_in")
-
-
-def test_a_layer_at_the_very_bound_is_refused_and_one_below_it_is_not() -> None:
-    good = random_layer(5)
-    room = ACCUMULATOR_LIMIT - 1 - good.bound()
-    bias = good.bias.long()
-    bias += torch.where(bias >= 0, 1, -1) * room
-    replace(good, bias=bias).validate("layer")
-    assert int(replace(good, bias=bias).bound().max()) == ACCUMULATOR_LIMIT - 1
-    with pytest.raises(InvalidWeights):
-        replace(good, bias=bias + bias.sign()).validate("layer")
-
-
-def trained_like(seed: int, gain: int, kernel: int, exact: bool) -> TrainableIntegerConv:
+def trained_like(
+    seed: int, gain: int, kernel: int, exact: bool, activation: Activation | None = None
+) -> TrainableIntegerConv:
     torch.manual_seed(seed)
-    layer = TrainableIntegerConv(20, 24, kernel, gain=gain, exact=exact)
+    layer = TrainableIntegerConv(20, 24, kernel, gain=gain, activation=activation, exact=exact)
     with torch.no_grad():
         layer.conv.weight.mul_(10 ** (torch.rand(24, 1, 1, 1) * 3 - 2))  # rows of all sizes
         layer.conv.weight[5] = 0
@@ -201,22 +53,87 @@ def trained_like(seed: int, gain: int, kernel: int, exact: bool) -> TrainableInt
     return layer
 
 
-@pytest.mark.parametrize(("gain", "kernel", "exact"), [(0, 3, False), (0, 1, False), (2, 1, True)])
-def test_export_computes_the_same_values_as_training(gain: int, kernel: int, exact: bool) -> None:
-    layer = trained_like(kernel, gain, kernel, exact)
+def check_like_export(layer: TrainableIntegerConv | TrainableNarrow, x: Tensor) -> None:
+    """At the knots to the bit, between them nearly."""
     exported = layer.export()
-    exported.validate("layer")
-    x = torch.randint(-127, 128, (1, 20, 7, 9)).float()
     for level in range(0, MAX_LEVEL + 1, LEVELS_PER_KNOT):
-        ours = layer(x, torch.tensor([float(level)])).long()
-        assert torch.equal(ours, specified(exported, x, level)), level
-    # Between the knots training rounds the interpolated bias, the integers interpolate the rounded ones: the
-    # accumulators differ by at most 1, so a value may fall on the other side of a rounding step, no further.
+        assert torch.equal(layer(x, at(level)).long(), specified(exported, x, level)), level
+    # Between the knots both interpolate rounded biases, training in floats and the decoder in integers: a sum
+    # in the middle of two integers may fall on either side, no further.
     for level in (1, 130, 1777, 3999):
-        ours = layer(x, torch.tensor([float(level)])).long()
-        difference = (ours - specified(exported, x, level)).abs()
+        difference = (layer(x, at(level)).long() - specified(exported, x, level)).abs()
         assert difference.max() <= 1
         assert difference.float().mean() < 0.02
+
+
+@pytest.mark.parametrize("activation", [None, *Activation])
+@pytest.mark.parametrize(
+    ("gain", "kernel", "exact"), [(0, 3, False), (0, 1, False), (2, 1, True), (4, 3, False)]
+)
+def test_export_computes_the_same_values_as_training(
+    gain: int, kernel: int, exact: bool, activation: Activation | None
+) -> None:
+    layer = trained_like(kernel, gain, kernel, exact, activation)
+    exported = layer.export()
+    exported.validate("layer")
+    assert exported.activation is (activation or Activation.WIDE)
+    assert exported.gain == gain
+    x = torch.randint(-127, 128, (1, 20, 7, 9), generator=torch.Generator().manual_seed(kernel)).float()
+    check_like_export(layer, x if activation else x // 8)  # no activation, no clamp: within wide ones
+
+
+@pytest.mark.parametrize("activation", Activation)
+def test_a_narrowing_computes_the_same_values_as_training(activation: Activation) -> None:
+    layer = TrainableNarrow(13, activation)
+    with torch.no_grad():
+        layer.bias.normal_(0, 20, generator=torch.Generator().manual_seed(3))
+    x = torch.randint(-32767, 32768, (1, 13, 8, 9), generator=torch.Generator().manual_seed(2)).float()
+    check_like_export(layer, x // 4)
+    check_like_export(layer, x.sign() * 32767)
+    exported = layer.export()
+    exported.check_spec("layer", NarrowSpec(13, activation))
+    assert exported.activation is activation
+    assert exported.shift.tolist() == [4] * 13  # a wide unit is worth 1/256, a narrow one 1/16
+
+
+@pytest.mark.parametrize("gain", [0, 2])
+def test_a_held_layer_computes_what_holds_it(gain: int) -> None:
+    """Shifts that its own weights would not choose are kept."""
+    held = random_layer(3, 20, 24, 3, gain, Activation.TENTH)
+    layer = TrainableIntegerConv(20, 24, 3, gain=gain, activation=Activation.TENTH)
+    layer.hold(held)
+    again = layer.export()
+    for part in ("weight", "bias", "shift"):
+        assert np.array_equal(getattr(again, part), getattr(held, part))
+    x = torch.randint(-127, 128, (1, 20, 5, 6), generator=torch.Generator().manual_seed(1)).float()
+    for level in range(0, MAX_LEVEL + 1, LEVELS_PER_KNOT):
+        assert torch.equal(layer(x, at(level)).long(), specified(held, x, level))
+
+
+def test_a_held_narrowing_computes_what_holds_it() -> None:
+    held = narrow_layer(3, 7, Activation.CLAMP)
+    layer = TrainableNarrow(7, Activation.CLAMP)
+    layer.hold(held)
+    again = layer.export()
+    assert np.array_equal(again.bias, held.bias)
+    assert np.array_equal(again.shift, held.shift)
+    x = torch.randint(-9000, 9000, (1, 7, 5, 6), generator=torch.Generator().manual_seed(1)).float()
+    for level in range(0, MAX_LEVEL + 1, LEVELS_PER_KNOT):
+        assert torch.equal(layer(x, at(level)).long(), specified(held, x, level))
+
+
+def test_the_shipped_layers_can_be_held(weights: NativeWeights) -> None:
+    random = torch.Generator().manual_seed(1)
+    for name, held in weights.synthesis_layers().items():
+        if isinstance(held, NarrowLayer):
+            layer = trainable_layer(NarrowSpec(len(held.shift), held.activation))
+            x = torch.randint(-9000, 9000, (1, len(held.shift), 2, 3), generator=random).float()
+        else:
+            outputs, inputs, kernel, _ = held.weight.shape
+            layer = trainable_layer(LayerSpec(inputs, outputs, kernel, held.gain, held.activation))
+            x = torch.randint(-127, 128, (1, inputs, 2, 3), generator=random).float()
+        layer.hold(held)  # type: ignore[arg-type]
+        assert torch.equal(layer(x, at(2500)).long(), specified(held, x, 2500)), name
 
 
 def test_training_and_no_grad_compute_the_same() -> None:
@@ -251,6 +168,58 @@ def test_huge_weights_still_export_within_the_bounds() -> None:
         layer.export().validate("layer")
 
 
+def activated(x: Tensor, activation: Activation) -> Tensor:
+    return torch.from_numpy(reference_engine.activate(x.numpy(), activation))
+
+
+@pytest.mark.parametrize("activation", Activation)
+def test_activations(activation: Activation) -> None:
+    x = torch.cat([torch.arange(-40_000, 40_000), torch.tensor([-(1 << 22), 1 << 22])])
+    for dtype in (torch.float32, torch.float64):
+        assert torch.equal(activate(x.to(dtype), activation).long(), activated(x, activation))
+
+
+def test_the_tenth_is_near_a_tenth_and_has_its_gradient() -> None:
+    x = torch.arange(-1250.0, 128, requires_grad=True)
+    out = tenth_clamp(x)
+    assert (out - torch.nn.functional.leaky_relu(x, 0.1)).abs().max() < 2.5
+    out.sum().backward()  # type: ignore[no-untyped-call]
+    assert x.grad is not None
+    assert torch.allclose(x.grad[x < -5], torch.tensor(13 / 128))
+    assert torch.equal(x.grad[(x > 0) & (x < 127)], torch.ones(126))
+
+
+def test_operations_of_training_are_those_of_engines() -> None:
+    random = torch.Generator().manual_seed(4)
+    narrow = torch.randint(-127, 128, (2, 8, 3, 4), generator=random)
+    wide = torch.randint(-32767, 32768, (2, 8, 3, 4), generator=random)
+    small = torch.randint(-300, 300, (2, 8, 3, 4), generator=random)
+
+    def by_position(x: Tensor) -> Any:
+        return x.long().permute(0, 2, 3, 1).numpy()
+
+    def check(found: Tensor, expected: Any) -> None:
+        assert np.array_equal(by_position(found), np.stack(expected))
+
+    for change in (wide, small):
+        check(
+            TRAINING.add_wide(wide.float(), change.float()),
+            [REFERENCE.add_wide(*each) for each in zip(by_position(wide), by_position(change), strict=True)],
+        )
+        check(
+            TRAINING.add_leaky(narrow.float(), change.float()),
+            [
+                REFERENCE.add_leaky(*each)
+                for each in zip(by_position(narrow), by_position(change), strict=True)
+            ],
+        )
+    check(TRAINING.shuffle(wide.float()), [REFERENCE.shuffle(each) for each in by_position(wide)])
+    check(
+        TRAINING.join([narrow.float(), wide.float()]),
+        [REFERENCE.join(list(each)) for each in zip(by_position(narrow), by_position(wide), strict=True)],
+    )
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.int32, torch.int64])
 def test_leaky_clamp(dtype: torch.dtype) -> None:
     x = torch.arange(-3000, 3000)
@@ -266,11 +235,22 @@ def test_halves_round_up() -> None:
     assert round_half_up(x).tolist() == [-1, 0, 1, 2, 3, -1, 0]
 
 
-def test_integer_interpolation() -> None:
-    table = torch.tensor([[k * 1000 - 4000, -7 * k] for k in range(KNOTS)], dtype=torch.int32)
-    assert interpolate_integers(table, 0).tolist() == [-4000, 0]
-    assert interpolate_integers(table, MAX_LEVEL).tolist() == [4000, -56]
-    for level in range(0, MAX_LEVEL + 1, 9):
-        first, second = interpolate_integers(table, level).tolist()
-        assert first == -4000 + 2 * level
-        assert second == (-7 * level + 250) // 500
+def test_tensors_of_layers_have_their_names_in_a_file() -> None:
+    layers = nn.ModuleDict(
+        {
+            "blocks/0/conv1": trained_like(1, 0, 3, exact=False, activation=Activation.TENTH),
+            "out/narrow": TrainableNarrow(6, Activation.CLAMP),
+        }
+    )
+    tensors = layer_tensors(layers, "synthesis.")
+    assert {name: (array.dtype.name, array.shape) for name, array in tensors.items()} == {
+        "synthesis.blocks.0.conv1.weight": ("int8", (24, 20, 3, 3)),
+        "synthesis.blocks.0.conv1.bias": ("int32", (KNOTS, 24)),
+        "synthesis.blocks.0.conv1.shift": ("int8", (24,)),
+        "synthesis.out.narrow.bias": ("int32", (KNOTS, 6)),
+        "synthesis.out.narrow.shift": ("int8", (6,)),
+    }
+    with torch.no_grad():
+        layers["blocks/0/conv1"].bias.fill_(1e6)  # type: ignore[operator, union-attr]
+    with pytest.raises(InvalidWeights, match=r"blocks\.0\.conv1: an accumulator can reach"):
+        layer_tensors(layers, "synthesis.")

@@ -5,12 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 
+from latentcodec.nn.knots import KNOTS, LEVELS_PER_KNOT, MAX_LEVEL
 from latentcodec.nn.layers import (
-    KNOTS,
     LAMBDA_HIGH,
     LAMBDA_LOW,
-    LEVELS_PER_KNOT,
-    MAX_LEVEL,
     ResidualBlock,
     interpolate_knots,
     lambda_of_level,

@@ -56,6 +56,7 @@ class LatentReader:
             )
         self.codec, self.header, self.chunk, self.cleaner = codec, header, chunk, cleaner
         self.patch, self.latents, self.blank = codec.downscale, codec.latents, self.coder.blank
+        self.threads = 1
 
     def decode_tile(
         self, tile: Tile, height: int, width: int, *, partial: bool, name: str

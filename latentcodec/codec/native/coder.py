@@ -1,25 +1,28 @@
-"""The native model at work on one tile: latents <-> integers <-> bytes, and latents -> pixels.
+"""The native model at work on one tile: latents <-> integers <-> bytes, and latents -> pixels. No PyTorch.
 
     pixels ─► analyse ─► y ─┬─► hyperlatents ─► z ─┐
                             └─► step_targets ──────┴─► quantise [─► search] ─► code ─► stream, digest, y^
-    stream ─► decode_tile ─► y^ (sixteenths, exact) ─► synthesise ─► pixels
+    stream ─► decode_tile ─► y^ (sixteenths, exact) ─► synthesise ─► pixels, exact too
 
 A tile's stream holds z, then the four steps, a block each (rans_groups): coarse data first. The digest is the
-CRC-32 of what the rANS stream codes (patterns and values), as little-endian int32, in that order.
+CRC-32 of what the rANS stream codes (patterns and values), as little-endian int32, in that order. An engine
+computes what is exact; `EncoderNetworks` what an encoder alone needs.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Protocol
 
 import numpy as np
-import torch
-from torch import Tensor
-from torch.nn import functional as F
+from numpy.typing import NDArray
 
-from latentcodec.nn.device import full_precision
-from latentcodec.nn.native.entropy_model import FRACTION, STEPS, HyperAnalysis, take_step, to_cells
+from latentcodec.nn.exact.engine import Engine
+from latentcodec.nn.native.config import FRACTION, ORDER, STEPS
+from latentcodec.nn.native.integer_model import Ints, slices
+from latentcodec.parallel import workers
 from latentcodec.picture.picture import Pixels
 from latentcodec.rans import groups as rans_groups
 from latentcodec.rans.coder import Decoder, Encoder, check_digest
@@ -28,6 +31,18 @@ from latentcodec.weights.native import NativeWeights
 
 HYPER_LIMIT = 127  # of a hyperlatent
 RESIDUAL_LIMIT = 1023  # of a residual: an encoder saturates, far past what any picture needs
+
+Floats = NDArray[np.float32]
+
+
+class EncoderNetworks(Protocol):
+    """What turns pixels to latents: in floating point, as no decoder depends on it."""
+
+    def analyse(self, pixels: Pixels, level: int) -> Floats:
+        """Pixels (H, W, 3), sides multiples of 8 -> y (C, H/8, W/8)."""
+
+    def hyperlatents(self, y: Floats, level: int) -> Floats:
+        """y (C, h, w), sides multiples of 4 -> z (hyper, h/4, w/4), unrounded."""
 
 
 @dataclass(frozen=True)
@@ -38,17 +53,17 @@ class QuantisedStep:
     nothing is coded.
     """
 
-    values: Tensor
-    residual: Tensor
-    rows: Tensor
+    values: Floats
+    residual: Ints
+    rows: Ints
 
 
 @dataclass(frozen=True)
 class QuantisedTile:
     """A tile's integers: z as `hyperlatents` gives it; latents (C, h, w) int32 in sixteenths; the steps."""
 
-    z: Tensor
-    latents: Tensor
+    z: Ints
+    latents: Ints
     steps: list[QuantisedStep]
 
 
@@ -61,7 +76,7 @@ class EncodedTile:
 
     stream: bytes
     digest: int
-    latents: Tensor
+    latents: Ints
     bits: float
 
 
@@ -69,70 +84,63 @@ class EncodedTile:
 class DecodedTile:
     """latents (C, h, w) int32 in sixteenths; complete: False where the stream ended early (partial)."""
 
-    latents: Tensor
+    latents: Ints
     complete: bool
 
 
 class NativeCodec:
-    """The native model on one device, all parts loaded."""
+    """The native model on one engine. networks: makes an encoder's, at first use."""
 
-    def __init__(self, weights: NativeWeights, device: torch.device) -> None:
-        self.weights, self.device = weights, device
-        self.integer = weights.integer_model(device)
+    def __init__(
+        self,
+        weights: NativeWeights,
+        engine: Engine[Any],
+        networks: Callable[[NativeWeights], EncoderNetworks],
+    ) -> None:
+        """Raises InvalidWeights."""
+        self.weights, self.engine = weights, engine
+        self.integer = weights.integer_model(engine)
+        self.synthesis = weights.integer_synthesis(engine)
         self.tables = GroupedTables(weights.tables())
-        self.analysis = weights.analysis(device)
-        self.synthesis = weights.synthesis(device)
-        hyper = HyperAnalysis(weights.config.entropy)
-        weights.load_into(hyper, "hyper_analysis.")
-        self.hyper_analysis = hyper.eval().requires_grad_(False).to(device)
+        self._make_networks = networks
+        # A device does one thing after the other, whoever asks.
+        self.threads = 1 if engine.serial else workers()  #: worth having at work on tiles
 
-    def analyse(self, pixels: Pixels, level: int) -> Tensor:
-        """Pixels (H, W, 3), sides multiples of 8 -> y (C, H/8, W/8) float."""
-        with full_precision(self.device):
-            x = (
-                torch.from_numpy(np.ascontiguousarray(pixels)).to(self.device).permute(2, 0, 1)[None].float()
-                / 255
-            )
-            # Channels last is a fifth faster on CPUs.
-            y: Tensor = self.analysis(x.contiguous(memory_format=torch.channels_last), self._level(level))[0]
-        return y
+    @cached_property
+    def networks(self) -> EncoderNetworks:
+        """What an encoder needs besides."""
+        return self._make_networks(self.weights)
 
-    def synthesise(self, latents: Tensor, level: int) -> Pixels:
-        """y^ (C, h, w) int32 in sixteenths -> pixels (8h, 8w, 3)."""
-        with full_precision(self.device):
-            y = (latents.to(self.device).float()[None] / FRACTION).contiguous(
-                memory_format=torch.channels_last
-            )
-            x = self.synthesis(y, self._level(level))[0].mul_(255).round_().clamp_(0, 255).to(torch.uint8)
-        pixels: Pixels = x.permute(1, 2, 0).contiguous().cpu().numpy()
-        return pixels
+    def analyse(self, pixels: Pixels, level: int) -> Floats:
+        """Pixels (H, W, 3), sides multiples of 8 -> y (C, H/8, W/8)."""
+        return self.networks.analyse(pixels, level)
 
-    def hyperlatents(self, y: Tensor, level: int) -> Tensor:
-        """y (C, h, w) -> z (hyper, ceil(h/4), ceil(w/4)) int32, 0 where nothing is coded."""
-        with torch.inference_mode(), full_precision(self.device):
-            z = self.hyper_analysis(_whole_cells(y)[None], self._level(level))[0]
-        z = z.round().clamp(-HYPER_LIMIT, HYPER_LIMIT).to(torch.int32)
-        coded: Tensor = z * (self.integer.hyper_rows(level, *z.shape[1:]) > 0)
+    def synthesise(self, latents: Ints, level: int) -> Pixels:
+        """y^ (C, h, w) in sixteenths -> pixels (8h, 8w, 3)."""
+        return self.synthesis(latents, level).astype(np.uint8)
+
+    def hyperlatents(self, y: Floats, level: int) -> Ints:
+        """y (C, h, w) -> z (hyper, ceil(h/4), ceil(w/4)), 0 where nothing is coded."""
+        z = np.rint(self.networks.hyperlatents(_whole_cells(y), level))
+        z = np.clip(z, -HYPER_LIMIT, HYPER_LIMIT).astype(np.int32)
+        coded: Ints = z * (self.integer.hyper_rows(level, *z.shape[1:]) > 0)
         return coded
 
-    @torch.inference_mode()
-    def quantise(
-        self, targets: list[Tensor], z: Tensor, level: int, height: int, width: int
-    ) -> QuantisedTile:
+    def quantise(self, targets: list[Floats], z: Ints, level: int, height: int, width: int) -> QuantisedTile:
         """The integers nearest to `targets` (step_targets of a tile of height x width latents)."""
         steps: list[QuantisedStep] = []
 
-        def code(step: int, means: Tensor, rows: Tensor) -> Tensor:
-            means = means / FRACTION
-            residual = (targets[step] - means).round().clamp(-RESIDUAL_LIMIT, RESIDUAL_LIMIT)
-            residual = residual.to(torch.int32) * (rows > 0)
-            steps.append(QuantisedStep(means + residual, residual, rows))
+        def code(step: int, means: Ints, rows: Ints) -> Ints:
+            near = means.astype(np.float32) / np.float32(FRACTION)
+            residual = np.clip(np.rint(targets[step] - near), -RESIDUAL_LIMIT, RESIDUAL_LIMIT)
+            residual = residual.astype(np.int32) * (rows > 0)
+            steps.append(QuantisedStep(near + residual.astype(np.float32), residual, rows))
             return residual
 
         return QuantisedTile(z, self.integer.latents(z, level, height, width, code), steps)
 
     def encode_tile(
-        self, y: Tensor, level: int, improve: Callable[[QuantisedTile], QuantisedTile] | None = None
+        self, y: Floats, level: int, improve: Callable[[QuantisedTile], QuantisedTile] | None = None
     ) -> EncodedTile:
         """Quantise and code y (C, h, w); improve: what makes better integers of the nearest ones."""
         _, height, width = y.shape
@@ -147,7 +155,7 @@ class NativeCodec:
             *((step.residual, step.rows) for step in tile.steps),
         ):
             coded = rows > 0
-            rans_groups.put(encoder, self.tables, values[coded].cpu().numpy(), rows[coded].cpu().numpy())
+            rans_groups.put(encoder, self.tables, values[coded], rows[coded])
         bits = encoder.ideal_bits()
         return EncodedTile(encoder.finish(), encoder.digest, tile.latents, bits)
 
@@ -169,20 +177,16 @@ class NativeCodec:
         """
         decoder = Decoder(stream, self.tables.tables, partial=partial)
 
-        def take(rows: Tensor) -> Tensor:
-            return torch.from_numpy(rans_groups.take(decoder, self.tables, rows.cpu().numpy())).to(
-                self.device
-            )
-
-        rows = self.integer.hyper_rows(level, -(-height // 4), -(-width // 4))
-        z = torch.zeros(rows.shape, dtype=torch.int32, device=self.device)
-        z[rows > 0] = take(rows[rows > 0])
-
-        def code(step: int, means: Tensor, rows: Tensor) -> Tensor:
+        def take(rows: Ints) -> Ints:
+            values = np.zeros(rows.shape, np.int32)
             coded = rows > 0
-            residual = torch.zeros(rows.shape, dtype=torch.int32, device=self.device)
-            residual[coded] = take(rows[coded])
-            return residual
+            values[coded] = rans_groups.take(decoder, self.tables, rows[coded])
+            return values
+
+        z = take(self.integer.hyper_rows(level, -(-height // 4), -(-width // 4)))
+
+        def code(step: int, means: Ints, rows: Ints) -> Ints:
+            return take(rows)
 
         latents = self.integer.latents(z, level, height, width, code)
         if decoder.exhausted:
@@ -191,16 +195,18 @@ class NativeCodec:
         check_digest(decoder.digest, digest, name)
         return DecodedTile(latents, True)
 
-    def _level(self, level: int) -> Tensor:
-        return torch.tensor([level], dtype=torch.float32, device=self.device)
 
-
-def step_targets(y: Tensor) -> list[Tensor]:
+def step_targets(y: Floats) -> list[Floats]:
     """y (C, H, W) -> what each of the four steps codes: (C, cells) each, channels in the step's order."""
-    cells = to_cells(_whole_cells(y)[None])
-    return [take_step(cells, step).reshape(y.shape[0], -1) for step in range(STEPS)]
+    whole = _whole_cells(y)
+    return [
+        np.concatenate([whole[(slice(g, None, 4), *slices(ORDER[step][g]))] for g in range(4)]).reshape(
+            len(y), -1
+        )
+        for step in range(STEPS)
+    ]
 
 
-def _whole_cells(y: Tensor) -> Tensor:
+def _whole_cells(y: Floats) -> Floats:
     """Zeros added at the right and below, until both sides are multiples of 4."""
-    return F.pad(y, (0, -y.shape[2] % 4, 0, -y.shape[1] % 4))
+    return np.pad(y, ((0, 0), (0, -y.shape[1] % 4), (0, -y.shape[2] % 4)))

@@ -12,7 +12,6 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from latentcodec.codec.decoder import decode_with
@@ -20,6 +19,7 @@ from latentcodec.codec.native.coder import NativeCodec
 from latentcodec.codec.planes import PATCH, LatentBox, LatentPlane, squares, with_halo
 from latentcodec.container.file import File, Header, Limits, Tile
 from latentcodec.container.salvage import Report
+from latentcodec.parallel import in_order
 from latentcodec.picture.picture import Picture, Pixels
 from latentcodec.weights.native import check_identity
 
@@ -39,6 +39,7 @@ class NativeReader:
         check_identity(codec.weights, header.networks_hash, header.synthesis_hash)
         self.codec, self.header = codec, header
         self.latents = codec.weights.config.transform.latents
+        self.threads = codec.threads
 
     def decode_tile(
         self, tile: Tile, height: int, width: int, *, partial: bool, name: str
@@ -53,8 +54,7 @@ class NativeReader:
             partial=partial,
             name=name,
         )
-        latents: NDArray[np.int32] = decoded.latents.cpu().numpy()
-        return latents, decoded.complete
+        return decoded.latents, decoded.complete
 
     def synthesise(self, plane: LatentPlane, missing: Collection[int]) -> Pixels:
         """As decoder.Reader says."""
@@ -82,18 +82,22 @@ def synthesise_picture(
     present.flat[list(missing)] = False
 
     def synthesise(latents: LatentPlane) -> Pixels:
-        return codec.synthesise(torch.from_numpy(latents.astype(np.int32)), header.quality_level)
+        return codec.synthesise(latents.astype(np.int32), header.quality_level)
 
-    for box in pieces(plane.shape[2], plane.shape[1]):
+    def place(box: LatentBox) -> None:
         if missing and not _touches_present_tile(present, box, halo, header):
             out[box[1] * PATCH : box[3] * PATCH, box[0] * PATCH : box[2] * PATCH] = _GRAY
-            continue
+            return
         piece = synthesise_tile(plane, box, halo, synthesise)
         if header.channels <= 2:
-            piece = np.repeat(np.rint(piece.mean(2, keepdims=True)).astype(np.uint8), 3, 2)
+            gray = (piece.sum(2, dtype=np.uint16, keepdims=True) + 1) // 3
+            piece = np.repeat(gray.astype(np.uint8), 3, 2)
         x0, y0, x1, y1 = (side * PATCH for side in box)
         target = out[y0:y1, x0:x1]
         target[:] = piece[: target.shape[0], : target.shape[1]]
+
+    for _ in in_order(place, pieces(plane.shape[2], plane.shape[1]), codec.threads):
+        pass
     return out
 
 

@@ -16,10 +16,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from latentcodec.codec.native.coder import NativeCodec
 from latentcodec.nn.device import fast_precision
 from latentcodec.nn.layers import signed_log
-from latentcodec.nn.native.entropy_model import FRACTION
+from latentcodec.nn.native.config import FRACTION
+from latentcodec.nn.native.transform import Synthesis
 from latentcodec.nn.perceptual import VISIBLE_SCALE, visible_cells
 from latentcodec.nn.structure import MS_SSIM_SCALE, structure_cells
 
@@ -44,7 +44,7 @@ class Slopes:
 
 
 def measure(
-    codec: NativeCodec,
+    synthesis: Synthesis,
     latents: Tensor,
     level: int,
     pixels: Tensor,
@@ -55,18 +55,20 @@ def measure(
 ) -> Slopes:
     """The Slopes of a piece's core.
 
-    latents (C, h, w) in sixteenths; pixels (4, 8h, 8w): the picture in 0..1, and 1 where a pixel counts, else
-    0. core: rows and columns of latents, whose sides begin at whole cells; the rest is halo.
+    synthesis: the decoder's integers, with gradients. latents (C, h, w) in sixteenths; pixels (4, 8h, 8w):
+    the picture in 0..1, and 1 where a pixel counts, else 0. core: rows and columns of latents, whose sides
+    begin at whole cells; the rest is halo.
     """
-    with fast_precision(codec.device), torch.inference_mode(False), torch.set_grad_enabled(gradients):
-        y = (latents.to(codec.device).float() / FRACTION).requires_grad_(gradients)
+    device = synthesis.skip.device
+    with fast_precision(device), torch.inference_mode(False), torch.set_grad_enabled(gradients):
+        y = (latents.to(device).float() / FRACTION).requires_grad_(gradients)
         compressed = signed_log(y.detach()).requires_grad_(gradients)
-        at = torch.tensor([float(level)], device=codec.device)
-        decoded = codec.synthesis(y[None], at, compressed[None])
+        at = torch.tensor([float(level)], device=device)
+        decoded = synthesis(y[None], at, compressed[None])
         if gray:
             decoded = decoded.mean(1, keepdim=True)
         # Copies: the caller's may be tensors of inference mode, which autograd cannot keep.
-        with torch.autocast(codec.device.type, enabled=False):
+        with torch.autocast(device.type, enabled=False):
             cells = _distortion(pixels[None, :3].clone(), decoded.float(), pixels[None, 3:].clone())
         by_latents = torch.autograd.grad(cells.sum(), (y, compressed)) if gradients else ()
     rows, columns = (slice(side.start // 2, -(-side.stop // 2)) for side in core)

@@ -13,23 +13,23 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 
-import torch
-from torch import Tensor
+import numpy as np
 
 from latentcodec.codec.arguments import DEFAULT_EFFORT
 from latentcodec.codec.encoder import BaseEncoder
 from latentcodec.codec.lossless import pixel_tiles
-from latentcodec.codec.native import search
-from latentcodec.codec.native.coder import NativeCodec
-from latentcodec.codec.native.decoder import pieces, synthesise_picture
-from latentcodec.codec.native.distortion import Slopes, measure
+from latentcodec.codec.native.coder import EncodedTile, Floats, NativeCodec
+from latentcodec.codec.native.decoder import synthesise_picture
 from latentcodec.codec.planes import PATCH, LatentBox, LatentPlane, empty_plane, latent_box, with_halo
 from latentcodec.codec.targets import Attempt, Encoded
 from latentcodec.container.chunks import DEFAULT_LIMITS, Limits
 from latentcodec.container.file import File, Header, Tile, default_tile_size, pack
 from latentcodec.container.header import too_thin
-from latentcodec.nn.native.entropy_model import FRACTION
+from latentcodec.nn.native.config import FRACTION
+from latentcodec.parallel import in_order
 from latentcodec.picture.picture import Picture, Pixels
+
+ITERATIONS = (0, 0, 0, 1, 2, 4, 8, 16, 40)  # of the search, for efforts 1 to 9
 
 
 class NativeEncoder(BaseEncoder):
@@ -53,7 +53,7 @@ class NativeEncoder(BaseEncoder):
     @property
     def slow(self) -> bool:
         """As BaseEncoder."""
-        return search.ITERATIONS[self.effort - 1] > 0 and self._only_exact is None
+        return ITERATIONS[self.effort - 1] > 0 and self._only_exact is None
 
     def encode(self, level: int) -> Encoded:
         """As BaseEncoder says; a picture that is too thin for the model is kept without loss."""
@@ -79,23 +79,30 @@ class NativeEncoder(BaseEncoder):
             tile_size=default_tile_size(picture.width, picture.height),
         )
         plane = empty_plane(weights.config.transform.latents, picture.width, picture.height)
-        iterations = 0 if rough else search.ITERATIONS[self.effort - 1]
+        iterations = 0 if rough else ITERATIONS[self.effort - 1]
         boxes = [latent_box(box) for box in header.tile_grid()]
         if iterations and len(boxes) > 1:
             for x0, y0, x1, y1 in boxes:  # what the search of a tile sees of those after it
-                plane[:, y0:y1, x0:x1] = _integers(FRACTION * self._analyse((x0, y0, x1, y1), level))
-        tiles = []
-        for number, (box, latents) in enumerate(zip(header.tile_grid(), boxes, strict=True)):
-            x0, y0, x1, y1 = latents
+                plane[:, y0:y1, x0:x1] = np.rint(FRACTION * self._analyse((x0, y0, x1, y1), level))
+
+        def encode_tile(latents: LatentBox) -> EncodedTile:
             improve = None
             if iterations:
-                slopes = partial(self._slopes, plane=plane, box=latents, level=level)
-                improve = partial(
-                    search.search, self.codec, level=level, slopes=slopes, iterations=iterations
-                )
+                from latentcodec.codec.native.tile_search import TileSearch  # it needs PyTorch
+
+                search = TileSearch(self.codec, picture, self._padded, plane)
+                improve = partial(search.improve, box=latents, level=level, iterations=iterations)
             coded = self.codec.encode_tile(self._analyse(latents, level), level, improve)
-            plane[:, y0:y1, x0:x1] = _integers(coded.latents)
-            tiles.append(Tile(number, coded.digest, self._alpha(number, box), coded.stream))
+            x0, y0, x1, y1 = latents
+            plane[:, y0:y1, x0:x1] = coded.latents
+            return coded
+
+        # A search sees what became of the tiles before.
+        encoded = in_order(encode_tile, boxes, 1 if iterations else self.codec.threads)
+        tiles = [
+            Tile(number, coded.digest, self._alpha(number, box), coded.stream)
+            for number, (box, coded) in enumerate(zip(header.tile_grid(), encoded, strict=True))
+        ]
         file = File(header, tiles, self._profile, self._exif, self._xmp)
         return Encoded(file, pack(file)), plane
 
@@ -113,53 +120,14 @@ class NativeEncoder(BaseEncoder):
         data = pack(file)
         return Attempt(file.header.quality_level, len(data), math.inf, Encoded(file, data))
 
-    def _analyse(self, box: LatentBox, level: int) -> Tensor:
+    def _analyse(self, box: LatentBox, level: int) -> Floats:
         return analyse_tile(self._padded, box, self._halo, lambda pixels: self.codec.analyse(pixels, level))
-
-    def _slopes(
-        self, latents: Tensor, gradients: bool, *, plane: LatentPlane, box: LatentBox, level: int
-    ) -> Slopes:
-        """What the picture says of a tile's latents, in the plane around it."""
-        x0, y0, x1, y1 = box
-        plane[:, y0:y1, x0:x1] = _integers(latents)
-        device = self.codec.device
-        distortion = torch.empty((-(-latents.shape[1] // 2), -(-latents.shape[2] // 2)), device=device)
-        gradients_by = torch.empty((2 * gradients, *latents.shape), device=device)
-        for left, top, right, bottom in pieces(x1 - x0, y1 - y0):
-            piece = (x0 + left, y0 + top, x0 + right, y0 + bottom)
-            a0, b0, a1, b1 = with_halo(piece, search.HALO, plane.shape[2], plane.shape[1])
-            core = slice(piece[1] - b0, piece[3] - b0), slice(piece[0] - a0, piece[2] - a0)
-            pixels = self._counted_pixels(a0, b0, a1, b1)
-            slopes = measure(
-                self.codec,
-                torch.from_numpy(plane[:, b0:b1, a0:a1]),
-                level,
-                pixels,
-                core,
-                gray=self.picture.gray,
-                gradients=gradients,
-            )
-            for gradient, part in zip(gradients_by, slopes.gradients, strict=True):
-                gradient[:, top:bottom, left:right] = part
-            distortion[top // 2 : -(-bottom // 2), left // 2 : -(-right // 2)] = slopes.distortion
-        return Slopes(distortion, tuple(gradients_by))
-
-    def _counted_pixels(self, x0: int, y0: int, x1: int, y1: int) -> Tensor:
-        """(4, 8h, 8w): samples in 0..1, and 1 where a pixel counts: inside and not fully transparent."""
-        rows, columns = slice(PATCH * y0, PATCH * y1), slice(PATCH * x0, PATCH * x1)
-        pixels = torch.from_numpy(self._padded[rows, columns].copy()).to(self.codec.device)
-        counts = torch.zeros(1, *pixels.shape[:2], device=pixels.device)
-        inside = counts[:, : self.picture.height - PATCH * y0, : self.picture.width - PATCH * x0]
-        inside.fill_(1)
-        if self.picture.alpha is not None:
-            inside.copy_(torch.from_numpy(self.picture.alpha[rows, columns] > 0))
-        return torch.cat([pixels.permute(2, 0, 1) / 255, counts])
 
     def _synthesise(self, plane: LatentPlane, file: File) -> Pixels:
         return synthesise_picture(self.codec, plane, file.header)
 
 
-def analyse_tile(pixels: Pixels, box: LatentBox, halo: int, analyse: Callable[[Pixels], Tensor]) -> Tensor:
+def analyse_tile(pixels: Pixels, box: LatentBox, halo: int, analyse: Callable[[Pixels], Floats]) -> Floats:
     """y (C, h, w) of a tile.
 
     pixels: the whole picture, sides multiples of 8; box: the tile in latents; halo: in latents.
@@ -168,9 +136,3 @@ def analyse_tile(pixels: Pixels, box: LatentBox, halo: int, analyse: Callable[[P
     x0, y0, x1, y1 = with_halo(box, halo, width, height)
     y = analyse(pixels[y0 * PATCH : y1 * PATCH, x0 * PATCH : x1 * PATCH])
     return y[:, box[1] - y0 : box[3] - y0, box[0] - x0 : box[2] - x0]
-
-
-def _integers(latents: Tensor) -> LatentPlane:
-    """Latents in sixteenths, rounded, as a plane holds them."""
-    rounded: LatentPlane = latents.round().to(torch.int16).cpu().numpy()
-    return rounded

@@ -25,10 +25,10 @@ from torch.nn import functional as F
 from latentcodec.codec.native.coder import NativeCodec, QuantisedStep, QuantisedTile, step_targets
 from latentcodec.codec.native.distortion import CELL, Slopes
 from latentcodec.nn.layers import interpolate_knots, lambda_of_level, signed_log
-from latentcodec.nn.native.entropy_model import channel_order
+from latentcodec.nn.native.integer_model import Ints, channel_order
+from latentcodec.nn.native.transform import Synthesis
 from latentcodec.rans.tables import row_costs
 
-ITERATIONS = (0, 0, 0, 1, 2, 4, 8, 16, 40)  # of efforts 1 to 9
 SHARE = 0.5  # of the steps that pay, taken in one iteration
 LEAST_GAIN = 0.2  # bits: less is within what the estimate is wrong by
 CURVATURE = 0.9  # of that of the linear path: a bold estimate tries more, and what was wrong is taken back
@@ -38,42 +38,63 @@ _SEED = 1
 
 
 @dataclass(frozen=True)
+class _Step:
+    """A QuantisedStep on the device."""
+
+    values: Tensor
+    residual: Tensor
+    rows: Tensor
+
+    @classmethod
+    def of(cls, step: QuantisedStep, device: torch.device) -> _Step:
+        return cls(*(torch.from_numpy(part).to(device) for part in (step.values, step.residual, step.rows)))
+
+
+@dataclass(frozen=True)
 class _State:
     """A tile's steps, with what was measured: bits + lambda x distortion of each cell, and gradients.
 
     cost: (cells,). gradients: those of Slopes, by steps.
     """
 
-    steps: list[QuantisedStep]
+    steps: list[_Step]
     cost: Tensor
     gradients: list[list[Tensor]]
 
 
 def search(
     codec: NativeCodec,
+    synthesis: Synthesis,
     tile: QuantisedTile,
     level: int,
-    slopes: Callable[[Tensor, bool], Slopes],
+    slopes: Callable[[Ints, bool], Slopes],
     iterations: int,
 ) -> QuantisedTile:
     """What `iterations` (1 or more) of the search make of a tile.
 
-    slopes: y^ (C, h, w) int32 in sixteenths, and whether gradients are needed -> Slopes.
+    synthesis: the decoder's, with gradients. slopes: y^ (C, h, w) in sixteenths, and whether gradients are
+    needed -> Slopes.
     """
     _, height, width = tile.latents.shape
     grid = -(-height // 4) * 2, -(-width // 4) * 2  # of cells
     price = float(lambda_of_level(torch.tensor(float(level)))) * CELL**2  # bits a distortion of one cell
-    curvature = CURVATURE * _curvature(codec, level)
-    costs, middle = _costs(codec)
+    device = synthesis.skip.device
+    curvature = CURVATURE * _curvature(synthesis, level)
+    costs, middle = _costs(codec, device)
     random = torch.Generator().manual_seed(_SEED)
 
     def measured(tile: QuantisedTile, gradients: bool) -> _State:
         measurement = slopes(tile.latents, gradients)
         missing = grid[1] - measurement.distortion.shape[1], grid[0] - measurement.distortion.shape[0]
         cost = price * F.pad(measurement.distortion, (0, missing[0], 0, missing[1])).flatten()
-        for step in tile.steps:
+        steps = [_Step.of(step, device) for step in tile.steps]
+        for step in steps:
             cost += costs[step.rows, (step.residual + middle).clamp(0, 2 * middle)].sum(0)
-        return _State(tile.steps, cost, [step_targets(gradient) for gradient in measurement.gradients])
+        gradients_by_step = [
+            [torch.from_numpy(part).to(device) for part in step_targets(gradient.cpu().numpy())]
+            for gradient in measurement.gradients
+        ]
+        return _State(steps, cost, gradients_by_step)
 
     def stepped(state: _State) -> list[Tensor]:
         """The values, with a random part of the steps that seem to pay."""
@@ -93,7 +114,7 @@ def search(
         return targets
 
     def quantised(values: list[Tensor]) -> QuantisedTile:
-        return codec.quantise(values, tile.z, level, height, width)
+        return codec.quantise([step.cpu().numpy() for step in values], tile.z, level, height, width)
 
     best, state = tile, measured(tile, True)
     for iteration in range(1, iterations + 1):
@@ -113,20 +134,19 @@ def _better(old: _State, new: _State, grid: tuple[int, int]) -> list[Tensor]:
     return [torch.where(cheaper, b.values, a.values) for a, b in zip(old.steps, new.steps, strict=True)]
 
 
-def _curvature(codec: NativeCodec, level: int) -> Tensor:
+def _curvature(synthesis: Synthesis, level: int) -> Tensor:
     """(C, 1) the linear path's second derivative of MSE (of a cell) by each latent, in the steps' order.
 
     That of the whole distortion is 1 to 2 times it, more in flat parts; the residual branch lowers both.
     """
-    synthesis = codec.synthesis
-    at = torch.tensor([float(level)], device=codec.device)
+    at = torch.tensor([float(level)], device=synthesis.skip.device)
     gain = interpolate_knots(synthesis.log_gain, at)[0, :, :, 0]
     energy = 255**2 * synthesis.skip.square().sum(1, keepdim=True) / (3 * CELL**2)
-    return (2 * energy * torch.exp(-2 * gain))[channel_order(len(energy))]
+    return (2 * energy * torch.exp(-2 * gain))[torch.from_numpy(channel_order(len(energy)))]
 
 
 @lru_cache(maxsize=4)
-def _costs(codec: NativeCodec) -> tuple[Tensor, int]:
+def _costs(codec: NativeCodec, device: torch.device) -> tuple[Tensor, int]:
     """Bits (ROWS, 2 middle + 1) of every residual -middle..middle under every row, and middle."""
-    costs = torch.from_numpy(row_costs(codec.weights.tables())).float().to(codec.device)
+    costs = torch.from_numpy(row_costs(codec.weights.tables())).float().to(device)
     return costs, costs.shape[1] // 2

@@ -17,10 +17,10 @@ import torch
 
 from latentcodec.codec.values.adaptive import PHASES, SATURATION, UNIT, Ints, aim, average_magnitude
 from latentcodec.codec.values.adaptive_order import Kind, Part, parts
+from latentcodec.codec.values.prior_layer import RunnableLayer
 from latentcodec.codec.values.prior_network import OUTPUT_GAIN, SURROUNDINGS, PriorConfig, begin, go_on, judge
 from latentcodec.nn.device import full_precision
-from latentcodec.nn.integer import ACTIVATION_LIMIT
-from latentcodec.nn.native.integer_model import RunnableLayer
+from latentcodec.nn.exact.layer import ACTIVATION_LIMIT
 
 _STEPS_AN_OCTAVE = 8  # of a logarithm
 # logarithm(x) is the number of these that are not above x: round(8 log2(1 + x)).

@@ -26,13 +26,14 @@ from torch import Tensor
 
 from latentcodec.atomic import write_atomically
 from latentcodec.codec.values.adaptive_tables import AdaptiveTables
+from latentcodec.codec.values.prior_layer import RunnableLayer
 from latentcodec.codec.values.prior_network import PriorConfig, layer_shapes
 from latentcodec.container.autoencoder import FINGERPRINT_BYTES, PRIOR_HASH_BYTES
 from latentcodec.errors import InvalidWeights
-from latentcodec.nn.integer import INTEGERS, IntegerLayer
-from latentcodec.nn.native.integer_model import RunnableLayer
+from latentcodec.nn.exact.layer import Activation, IntegerLayer, LayerSpec
 from latentcodec.weights.store import home
 
+INTEGERS = (torch.int8, torch.int16, torch.int32, torch.int64)
 MAX_BYTES = 4 << 20  # of a file
 MAX_INTEGER_BYTES = 2 << 20
 CENTRE_BITS = 20  # fraction bits of a centre
@@ -89,12 +90,9 @@ class PriorWeights:
         layers = {}
         for name, (inputs, outputs, gain) in layer_shapes(self.config).items():
             parts = [self.tensor(f"integer.{name}.{part}") for part in ("weight", "bias", "shift")]
-            layer = IntegerLayer(parts[0], parts[1], parts[2], gain)
-            if layer.weight.shape != (outputs, inputs, 1, 1):
-                raise InvalidWeights(
-                    f"{name}: weight {tuple(layer.weight.shape)} is not {(outputs, inputs, 1, 1)}"
-                )
-            layer.validate(name)
+            weight, bias, shift = (part.contiguous().numpy() for part in parts)
+            layer = IntegerLayer(weight, bias, shift, gain, Activation.WIDE)
+            layer.check_spec(name, LayerSpec(inputs, outputs, 1, gain))
             layers[name] = RunnableLayer.prepare(layer, device, dtype)
         return layers
 

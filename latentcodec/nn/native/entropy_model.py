@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any, cast
 
 import torch
@@ -25,20 +24,18 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from latentcodec.nn.constants import DeviceConstant
-from latentcodec.nn.integer import TrainableIntegerConv, clamp, leaky_clamp, round_half_up
-from latentcodec.nn.layers import KNOTS, MAX_LEVEL, interpolate_knots, signed_log
+from latentcodec.nn.integer import TRAINING, TrainableIntegerConv, clamp, round_half_up, trainable_layer
+from latentcodec.nn.knots import KNOTS, MAX_LEVEL
+from latentcodec.nn.layers import FLOAT_OPERATIONS, interpolate_knots, signed_log
+from latentcodec.nn.native.analysis import hyper_analyse
+from latentcodec.nn.native.config import FRACTION, MEAN_LIMIT, ORDER, ROWS, STEPS, EntropyConfig
+from latentcodec.nn.native.entropy import OUTPUT_GAIN, context_step, entropy_layers, hyper_synthesis
+from latentcodec.nn.native.transform import START_ACTIVATION, log_activation
 
-ORDER = ((0, 1, 2, 3), (3, 2, 1, 0), (2, 3, 0, 1), (1, 0, 3, 2))  # [step][group] -> position 2*dy + dx
-STEPS = 4
-ROWS = 64
 ROWS_PER_OCTAVE = 6
 SMALLEST_SCALE = 0.09  # standard deviation of row 0, which is "surely zero"; row r has 0.09 * 2^(r/6)
-FRACTION = 16  # means and rows come in sixteenths
-START_ACTIVATION = 24.0  # standard deviation of integer activations at the start of training
 HYPER_SPREAD = 2.0  # standard deviation of hyperlatents at the start of training
 ROW_UNIT = 12.0  # rows per unit of the trained row parameters
-MEAN_LIMIT = 8191  # of a mean or a latent, in sixteenths
-LOG_SCALE = 127 / math.log(512)  # signed-log context inputs reach 127 at 511
 
 _CPU = torch.device("cpu")
 _channel_orders: dict[int, DeviceConstant] = {}
@@ -46,21 +43,9 @@ _channel_orders: dict[int, DeviceConstant] = {}
 Layer = Callable[[Tensor, Tensor], Tensor]
 
 
-@dataclass(frozen=True, kw_only=True)
-class EntropyConfig:
-    """Sizes of the entropy model. `latents` must be a multiple of 4."""
-
-    latents: int = 112
-    hyper: int = 48
-    hyper_hidden: int = 160
-    features: int = 96
-    context: int = 144
-    analysis: int = 128
-
-
 def log_context(y: Tensor) -> Tensor:
     """Latents in sixteenths -> context inputs, integers in -127..127 (the formula of the shipped table)."""
-    return round_half_up(clamp(signed_log(y / FRACTION) * LOG_SCALE))
+    return log_activation(signed_log(y / FRACTION))
 
 
 def to_cells(y: Tensor) -> Tensor:
@@ -93,42 +78,6 @@ def channel_order(channels: int, device: torch.device = _CPU) -> Tensor:
     return _channel_orders[channels].on(device)
 
 
-def hyper_synthesis(layers: Mapping[str, Layer], z: Tensor, level: Tensor) -> Tensor:
-    """h_s: z (B, hyper, h, w) integers -> features (B, features, 2h, 2w), integers in -127..127."""
-    h = leaky_clamp(layers["hyper_in"](clamp(4 * z), level))
-    h = F.pixel_shuffle(leaky_clamp(layers["hyper_up"](h, level)), 2)
-    return leaky_clamp(layers["hyper_out"](h, level))
-
-
-def context_step(
-    layers: Mapping[str, Layer], step: int, features: Tensor, context: list[Tensor], level: Tensor
-) -> tuple[Tensor, Tensor]:
-    """Context net of one step.
-
-    features (B, F, h, w); context: `step` tensors (B, C, h, w), all integers in -127..127.
-    Returns mean in sixteenths and row in sixteenths before its offset: (B, C, h, w) each.
-    """
-    h = leaky_clamp(layers[f"context{step}_in"](torch.cat([features, *context], 1), level))
-    h = leaky_clamp(clamp(h + layers[f"context{step}_mid"](h, level)))
-    mean, row = layers[f"context{step}_out"](h, level).chunk(2, 1)
-    return mean.clamp(-MEAN_LIMIT, MEAN_LIMIT), row
-
-
-def layer_shapes(config: EntropyConfig) -> dict[str, tuple[int, int, int, int]]:
-    """Name -> (inputs, outputs, kernel, gain) of every integer layer."""
-    c = config
-    shapes = {
-        "hyper_in": (c.hyper, c.hyper_hidden, 3, 0),
-        "hyper_up": (c.hyper_hidden, 4 * c.features, 1, 0),
-        "hyper_out": (c.features, c.features, 3, 0),
-    }
-    for step in range(STEPS):
-        shapes[f"context{step}_in"] = (c.features + step * c.latents, c.context, 3, 0)
-        shapes[f"context{step}_mid"] = (c.context, c.context, 1, 0)
-        shapes[f"context{step}_out"] = (c.context, 2 * c.latents, 1, 2)
-    return shapes
-
-
 class HyperAnalysis(nn.Module):
     """h_a (encoder, float): y (B, C, H, W), sides multiples of 4 -> z (B, hyper, H/4, W/4), unrounded."""
 
@@ -141,11 +90,11 @@ class HyperAnalysis(nn.Module):
         self.conv_out = nn.Conv2d(config.analysis, config.hyper, 3, padding=1)
 
     def forward(self, y: Tensor, level: Tensor) -> Tensor:
-        h = self.conv_in(F.pixel_unshuffle(signed_log(y), 2))
-        h = F.leaky_relu(h + interpolate_knots(self.bias, level).to(h.dtype), 0.1)
-        h = h + F.leaky_relu(self.conv_mid(h), 0.1)
-        h = F.leaky_relu(self.conv_down(F.pixel_unshuffle(h, 2)), 0.1)
-        z: Tensor = self.conv_out(h).float()
+        layers = {
+            "bias": lambda level: interpolate_knots(self.bias, level),
+            **{name: getattr(self, name) for name in ("conv_in", "conv_mid", "conv_down", "conv_out")},
+        }
+        z: Tensor = hyper_analyse(FLOAT_OPERATIONS, layers, y, level).float()
         return z
 
 
@@ -159,10 +108,9 @@ class TrainableEntropyModel(nn.Module):
         self.analysis = HyperAnalysis(config)
         self.layers = nn.ModuleDict(
             {
-                name: TrainableIntegerConv(
-                    i, o, k, gain=gain, exact=name.endswith("_out") and name != "hyper_out"
-                )
-                for name, (i, o, k, gain) in layer_shapes(config).items()
+                # What yields means and rows stays in float32.
+                name: trainable_layer(spec, exact=spec.gain == OUTPUT_GAIN)
+                for name, spec in entropy_layers(config).items()
             }
         )
         for step in range(STEPS):
@@ -210,8 +158,8 @@ class TrainableEntropyModel(nn.Module):
         h = clamp(4 * round_half_up(h_a(scaled, level)))
         for name in ("hyper_in", "hyper_up", "hyper_out", "context0_in"):
             layer = cast(TrainableIntegerConv, self.layers[name])
-            layer.conv.weight.mul_(START_ACTIVATION / layer(h, level).std().clamp(min=1.0))
-            h = leaky_clamp(layer(h, level))
+            layer.conv.weight.mul_(START_ACTIVATION / layer.shifted(h, level).std().clamp(min=1.0))
+            h = layer(h, level)
             h = F.pixel_shuffle(h, 2) if name == "hyper_up" else h
         spread = y.sub(y.mean((0, 2, 3), keepdim=True)).abs().mean((0, 2, 3)).clamp(min=1e-4)
         rows = (log_gain + spread.log() - math.log(SMALLEST_SCALE)) / math.log(2) * ROWS_PER_OCTAVE
@@ -255,7 +203,7 @@ class TrainableEntropyModel(nn.Module):
             if relaxed
             else self.bits(torch.floor(z + 0.5), hyper_row)
         )
-        features = hyper_synthesis(layers, round_half_up(z), level)
+        features = hyper_synthesis(TRAINING, layers, clamp(4 * round_half_up(z)), level)
         cells = to_cells(y)
         order = channel_order(self.config.latents, y.device)
         offset = ROW_UNIT * interpolate_knots(self.row_offset[:, order], level)
@@ -263,7 +211,8 @@ class TrainableEntropyModel(nn.Module):
         bits_y: list[Tensor] = []
         context: list[Tensor] = []
         for step in range(STEPS):
-            mean, row = context_step(layers, step, features, context, level)
+            mean, row = context_step(TRAINING, layers, step, [features, *context], level).chunk(2, 1)
+            mean = mean.clamp(-MEAN_LIMIT, MEAN_LIMIT)
             row = round_half_up(row + FRACTION * offset) / FRACTION
             target = take_step(cells, step)
             residual = target - mean / FRACTION

@@ -1,194 +1,151 @@
-"""The entropy model as integers: what files are encoded and decoded with.
+"""The entropy model as integers: what files are encoded and decoded with. No PyTorch.
 
     z, level ─► features ─► step s: mean, row ─► code(rows, means) ─► residuals ─► y^ ─► context of step s + 1
 
 `code` is the only difference between the two directions: an encoder quantises its latents around the means
-and returns the residuals, a decoder reads them from the stream. Everything here is integers below 2^23 in
-float32, or int64; the caller's autocast and matrix-product settings are switched off and restored
-(latentcodec.nn.device.full_precision).
+and returns the residuals, a decoder reads them from the stream. An engine computes the networks; the integers
+around them are numpy's.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from typing import Any, Generic, TypeVar
 
-import torch
-from torch import Tensor
-from torch.nn import functional as F
+import numpy as np
+from numpy.typing import NDArray
 
 from latentcodec.errors import InvalidWeights
-from latentcodec.nn.device import full_precision
-from latentcodec.nn.integer import ACTIVATION_LIMIT, INTEGERS, IntegerLayer, interpolate_integers
-from latentcodec.nn.layers import KNOTS
-from latentcodec.nn.native.entropy_model import (
-    FRACTION,
-    MEAN_LIMIT,
-    ROWS,
-    STEPS,
-    EntropyConfig,
-    channel_order,
-    context_step,
-    from_cells,
-    hyper_synthesis,
-    layer_shapes,
-    put_step,
-    take_step,
-)
+from latentcodec.nn.exact.engine import Engine
+from latentcodec.nn.exact.layer import ACTIVATION_LIMIT, IntegerLayer, check_layers
+from latentcodec.nn.knots import KNOTS, Integers, interpolate_integers
+from latentcodec.nn.native.config import FRACTION, MEAN_LIMIT, ORDER, ROWS, STEPS, EntropyConfig
+from latentcodec.nn.native.entropy import context_step, entropy_layers, hyper_synthesis
 
-STRIP_POSITIONS = 1024  # of a neighbourhood matrix
+Map = TypeVar("Map")
+Ints = NDArray[np.int32]
+OFFSET_LIMIT = 1 << 14  # of a row offset: what a wide output adds to it cannot be told from more
 
-# Rows (rows, residual limit) of one step -> residuals, all flat int32 arrays of the positions that are coded.
-Code = Callable[[int, Tensor, Tensor], Tensor]
+# Step, means and rows of one step -> residuals, all int32 (C, cells).
+Code = Callable[[int, Ints, Ints], Ints]
 
 
-@dataclass(frozen=True)
-class RunnableLayer:
-    """An IntegerLayer laid out for one device and dtype (float32, or int64 as the reference in tests)."""
+class IntegerModel(Generic[Map]):
+    """The integer half of a native model on one engine.
 
-    weight: Tensor  # (O, I * k * k)
-    bias: Tensor  # (KNOTS, O) int64
-    scale: Tensor  # (O, 1): 2^(gain - shift)
-    shift: Tensor  # (O, 1) int64: shift - gain
-    kernel: int
-
-    @classmethod
-    def prepare(cls, layer: IntegerLayer, device: torch.device, dtype: torch.dtype) -> RunnableLayer:
-        shift = (layer.shift.long() - layer.gain)[:, None].to(device)
-        return cls(
-            layer.weight.flatten(1).to(device=device, dtype=dtype),
-            layer.bias.long().to(device),
-            1 / (torch.ones_like(shift) << shift).float(),  # exact on every device, which exp2 need not be
-            shift,
-            layer.weight.shape[-1],
-        )
-
-    def __call__(self, x: Tensor, level: int) -> Tensor:
-        """x (1, I, H, W), integers in -127..127 -> (1, O, H, W), integers."""
-        _, _, height, width = x.shape
-        if self.kernel == 1:
-            accumulator = self.weight @ x[0].flatten(1)
-        else:
-            # In strips of rows: a neighbourhood matrix of the whole plane would be large and slow.
-            padded = F.pad(x[0], (1, 1, 1, 1))
-            strip = max(1, STRIP_POSITIONS // width)
-            accumulator = torch.cat(
-                [
-                    self.weight @ patches_3x3(padded[:, top : top + strip + 2])
-                    for top in range(0, height, strip)
-                ],
-                1,
-            )
-        bias = interpolate_integers(self.bias, level)[:, None]
-        if x.dtype == torch.int64:
-            half = torch.ones_like(self.shift) << (self.shift - 1)
-            out = (accumulator + bias + half) >> self.shift
-        else:
-            out = torch.floor((accumulator + bias.to(x.dtype)) * self.scale + 0.5)
-        return out.view(1, -1, height, width)
-
-
-def patches_3x3(padded: Tensor) -> Tensor:
-    """(I, H + 2, W + 2) -> (I * 9, H * W): 3x3 neighbourhoods, in the order of a flattened weight."""
-    windows = padded.unfold(1, 3, 1).unfold(2, 3, 1)  # (I, H, W, 3, 3)
-    return windows.permute(0, 3, 4, 1, 2).reshape(padded.shape[0] * 9, -1)
-
-
-class IntegerModel:
-    """The integer half of a native model on one device.
-
-    layers: name -> IntegerLayer; row_offset (KNOTS, C) and hyper_row (KNOTS, hyper): int32, in sixteenths of
-    a row; log_table (MEAN_LIMIT + 1,): the context input of each latent magnitude.
+    layers: name -> IntegerLayer; row_offset (KNOTS, C) and hyper_row (KNOTS, hyper): in sixteenths of a row;
+    log_table (MEAN_LIMIT + 1,): the context input of each latent magnitude. Raises InvalidWeights.
     """
 
     def __init__(
         self,
         config: EntropyConfig,
-        layers: dict[str, IntegerLayer],
-        row_offset: Tensor,
-        hyper_row: Tensor,
-        log_table: Tensor,
-        device: torch.device,
-        dtype: torch.dtype = torch.float32,
+        layers: Mapping[str, IntegerLayer],
+        row_offset: Integers,
+        hyper_row: Integers,
+        log_table: Integers,
+        engine: Engine[Map],
     ) -> None:
-        shapes = layer_shapes(config)
-        if set(shapes) != set(layers):
-            raise InvalidWeights(
-                f"integer layers: missing {set(shapes) - set(layers)}, unexpected {set(layers) - set(shapes)}"
-            )
-        for name, (inputs, outputs, kernel, gain) in shapes.items():
-            layer = layers[name]
-            if layer.weight.shape != (outputs, inputs, kernel, kernel) or layer.gain != gain:
-                raise InvalidWeights(
-                    f"{name}: weight {tuple(layer.weight.shape)} and gain {layer.gain} are not "
-                    f"{(outputs, inputs, kernel, kernel)} and {gain}"
-                )
-            layer.validate(name)
+        check_layers("", layers, entropy_layers(config))
         for name, table, shape in (
             ("row_offset", row_offset, (KNOTS, config.latents)),
             ("hyper_row", hyper_row, (KNOTS, config.hyper)),
-            ("log_table", log_table, (MEAN_LIMIT + 1,)),
         ):
-            if table.shape != shape or table.dtype not in INTEGERS:
-                raise InvalidWeights(f"{name}: {table.dtype} {tuple(table.shape)}, not integers {shape}")
-        if int(log_table.max()) > ACTIVATION_LIMIT or int(log_table.min()) < 0:
-            raise InvalidWeights(
-                f"log_table: {int(log_table.min())}..{int(log_table.max())} is outside 0..{ACTIVATION_LIMIT}"
-            )
-        self.config, self.device, self.dtype = config, device, dtype
-        self.layers = {name: RunnableLayer.prepare(layer, device, dtype) for name, layer in layers.items()}
-        order = channel_order(config.latents)
-        self.row_offset = row_offset[:, order].to(device)
-        self.hyper_row = hyper_row.to(device)
-        self.log_table = log_table.to(device=device, dtype=dtype)
+            if table.shape != shape or table.dtype.kind != "i":
+                raise InvalidWeights(f"{name}: {table.dtype} {table.shape}, not integers {shape}")
+            if max(int(table.max()), -int(table.min())) > OFFSET_LIMIT:
+                raise InvalidWeights(
+                    f"{name}: {table.min()}..{table.max()} reaches past {-OFFSET_LIMIT}..{OFFSET_LIMIT}"
+                )
+        check_log_table(log_table)
+        self.config, self.engine = config, engine
+        self.layers: dict[str, Any] = {name: engine.layer(layer) for name, layer in layers.items()}
+        self.row_offset = row_offset[:, channel_order(config.latents)]
+        self.hyper_row, self.log_table = hyper_row, log_table.astype(np.int32)
 
-    def hyper_rows(self, level: int, height: int, width: int) -> Tensor:
-        """Table rows of z (hyper, height, width), int32: they depend on channel and level alone."""
-        rows = self._row(interpolate_integers(self.hyper_row, level))
-        return rows[:, None, None].expand(-1, height, width)
+    def hyper_rows(self, level: int, height: int, width: int) -> Ints:
+        """Table rows of z (hyper, height, width): they depend on channel and level alone."""
+        rows = _row(interpolate_integers(self.hyper_row, level))
+        return np.broadcast_to(rows[:, None, None], (len(rows), height, width))
 
-    @staticmethod
-    def _row(sixteenths: Tensor) -> Tensor:
-        return ((sixteenths.long() + FRACTION // 2) >> 4).clamp(0, ROWS - 1).to(torch.int32)
-
-    def latents(self, z: Tensor, level: int, height: int, width: int, code: Code) -> Tensor:
+    def latents(self, z: Ints, level: int, height: int, width: int, code: Code) -> Ints:
         """Run the four steps.
 
-        z (hyper, ceil(height/4), ceil(width/4)) int32. code(step, means, rows) gets int32 arrays (C, cells),
-        means in sixteenths and rows 0..ROWS-1 (row 0: residual surely zero; also where the plane has no such
-        position), and returns the residuals. Returns y^ (C, height, width) int32, in sixteenths, within
+        z (hyper, ceil(height/4), ceil(width/4)). code(step, means, rows) gets arrays (C, cells), means in
+        sixteenths and rows 0..ROWS-1 (row 0: residual surely zero; also where the plane has no such
+        position), and returns the residuals. Returns y^ (C, height, width), in sixteenths, within
         +-MEAN_LIMIT.
         """
-        with full_precision(self.device):
-            hyper = z.to(device=self.device, dtype=self.dtype)[None]
-            features = hyper_synthesis(self.layers, hyper, level)  # type: ignore[arg-type]
-            _, _, rows_of_cells, columns_of_cells = features.shape
-            cells = torch.zeros(
-                (1, 4, self.config.latents, rows_of_cells, columns_of_cells),
-                dtype=torch.int32,
-                device=self.device,
-            )
-            inside = torch.zeros(
-                (1, 4, 1, rows_of_cells, columns_of_cells), dtype=torch.bool, device=self.device
-            )
-            for position in range(4):
-                inside[
-                    :, position, :, : (height - position // 2 + 1) // 2, : (width - position % 2 + 1) // 2
-                ] = True
-            inside = inside.expand(cells.shape)
-            offset = interpolate_integers(self.row_offset, level)[None, :, None, None]
-            context: list[Tensor] = []
-            for step in range(STEPS):
-                mean, row = context_step(self.layers, step, features, context, level)  # type: ignore[arg-type]
-                valid = take_step(inside, step)
-                rows = self._row(row.long() + offset) * valid
-                means = mean.to(torch.int32)
-                shape = (self.config.latents, -1)
-                residual = (
-                    code(step, means.reshape(shape), rows.reshape(shape)).to(self.device).view(means.shape)
-                )
-                latent = (means + FRACTION * residual).clamp(-MEAN_LIMIT, MEAN_LIMIT) * valid
-                put_step(cells, step, latent)
-                magnitude = self.log_table[latent.abs().long()]
-                context.append(torch.where(latent < 0, -magnitude, magnitude))
-            return from_cells(cells)[0, :, :height, :width].contiguous()
+        with self.engine.settings():
+            return self._latents(z, level, height, width, code)
+
+    def _latents(self, z: Ints, level: int, height: int, width: int, code: Code) -> Ints:
+        engine = self.engine
+        narrow = np.clip(4 * z, -ACTIVATION_LIMIT, ACTIVATION_LIMIT).transpose(1, 2, 0)
+        seen = [hyper_synthesis(engine, self.layers, engine.to_map(narrow), level)]
+        cells = 2 * z.shape[1], 2 * z.shape[2]
+        channels, group = self.config.latents, self.config.latents // 4
+        # By group, whose channels lie side by side: channel 4 i + g is number i of group g.
+        plane = np.zeros((2 * cells[0], 2 * cells[1], 4, group), np.int16)
+        inside = np.zeros(plane.shape[:2], bool)
+        inside[:height, :width] = True
+        whole = bool(inside.all())
+        offset = interpolate_integers(self.row_offset, level).astype(np.int32)
+        for step in range(STEPS):
+            out = engine.to_array(context_step(engine, self.layers, step, seen, level)).astype(np.int32)
+            mean = np.clip(out[:, :, :channels], -MEAN_LIMIT, MEAN_LIMIT)
+            row = _row(out[:, :, channels:] + offset)
+            places = [slices(position) for position in ORDER[step]]
+            coded = None if whole else _grouped([inside[place] for place in places], group)
+            if coded is not None:
+                row *= coded
+            residual = code(step, _by_channel(mean), _by_channel(row))
+            latent = mean + FRACTION * residual.T.reshape(mean.shape)
+            np.clip(latent, -MEAN_LIMIT, MEAN_LIMIT, latent)
+            if coded is not None:
+                latent *= coded
+            for g, place in enumerate(places):
+                plane[(*place, g)] = latent[:, :, g * group : (g + 1) * group]
+            if step < STEPS - 1:
+                seen.append(engine.to_map(signed_table(self.log_table, latent)))
+        by_channel = plane[:height, :width].transpose(3, 2, 0, 1).astype(np.int32, order="C")
+        return by_channel.reshape(channels, height, width)
+
+
+def slices(position: int) -> tuple[slice, slice]:
+    """Rows and columns of a position of all cells of 2x2."""
+    return slice(position // 2, None, 2), slice(position % 2, None, 2)
+
+
+def channel_order(channels: int) -> NDArray[np.int64]:
+    """(C,) the latent channel of each of a step's channels."""
+    return np.arange(channels).reshape(-1, 4).T.reshape(-1)
+
+
+def signed_table(table: Ints, latents: Ints) -> Ints:
+    """sign(v) table[|v|]."""
+    magnitude = table[np.abs(latents)]
+    return np.where(latents < 0, -magnitude, magnitude)
+
+
+def check_log_table(table: Integers, most: int = ACTIVATION_LIMIT) -> None:
+    """Raise InvalidWeights unless it has a number of 0 to `most` for each latent's magnitude."""
+    if table.shape != (MEAN_LIMIT + 1,) or table.dtype.kind != "i":
+        raise InvalidWeights(f"log_table: {table.dtype} {table.shape}, not integers {(MEAN_LIMIT + 1,)}")
+    if int(table.max()) > most or int(table.min()) < 0:
+        raise InvalidWeights(f"log_table: {table.min()}..{table.max()} is outside 0..{most}")
+
+
+def _grouped(inside: list[NDArray[np.bool_]], group: int) -> NDArray[np.bool_]:
+    """(h, w) of each of four groups -> (h, w, 4 group)."""
+    return np.repeat(np.stack(inside, 2), group, 2)
+
+
+def _row(sixteenths: Integers) -> Ints:
+    rows: Ints = np.clip((sixteenths + FRACTION // 2) >> 4, 0, ROWS - 1).astype(np.int32)
+    return rows
+
+
+def _by_channel(x: Ints) -> Ints:
+    """(h, w, C) -> (C, cells)."""
+    return np.ascontiguousarray(x.reshape(-1, x.shape[2]).T)

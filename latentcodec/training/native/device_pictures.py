@@ -23,7 +23,7 @@ from PIL import Image
 from torch import Tensor
 
 from latentcodec.errors import TrainingError
-from latentcodec.nn.layers import MAX_LEVEL
+from latentcodec.nn.knots import MAX_LEVEL
 from latentcodec.picture.picture import Pixels
 from latentcodec.training.data import GRAY_SHARE, MIRRORED_SHARE, TURN_SHARES
 from latentcodec.training.drawn import drawn_crops

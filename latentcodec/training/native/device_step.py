@@ -23,7 +23,7 @@ from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
 from latentcodec.nn.native.model import NativeModel
-from latentcodec.nn.native.transform import NARROWEST_STEP, WIDEST_STEP, initial_log_gain
+from latentcodec.nn.native.transform import LARGEST_LOG_SCALE, NARROWEST_STEP, WIDEST_STEP, initial_log_gain
 from latentcodec.nn.perceptual import visible_difference
 from latentcodec.training.native.device_pictures import DevicePictures, stratified_levels
 from latentcodec.training.native.losses import rate_distortion_loss
@@ -68,7 +68,7 @@ class DeviceStep:
         device = self.device = pictures.device
         own = model.state_dict()
         self._values, self._averages = [own[name] for name in average], list(average.values())
-        self._parameters = list(model.parameters())
+        self._parameters = [p for p in model.parameters() if p.requires_grad]
         # What changes from step to step, where a graph can read it.
         self._rate, self._following, self._pull = (torch.zeros((), device=device) for _ in range(3))
         self._sums = torch.zeros(len(PARTS), device=device)
@@ -207,6 +207,7 @@ class DeviceStep:
         with torch.no_grad():
             model.analysis.log_gain.clamp_(min=self._lowest)
             model.synthesis.log_gain.clamp_(max=self._highest)
+            model.synthesis.log_scale.clamp_(max=LARGEST_LOG_SCALE)
             ways = torch._foreach_sub(self._values, self._averages)
             torch._foreach_mul_(ways, self._following)
             torch._foreach_add_(self._averages, ways)

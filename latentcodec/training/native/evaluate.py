@@ -67,7 +67,7 @@ def load(path: Path) -> Tensor:
 @torch.no_grad()
 def zero_branches(model: NativeModel) -> None:
     """Silence the convolutional branches of both transforms: what is left is the lapped block transform."""
-    for layer in (model.analysis.conv_out, model.synthesis.conv_out):
+    for layer in (model.analysis.conv_out, model.synthesis.layers["out/conv"]):
         for parameter in layer.parameters():
             parameter.zero_()
 

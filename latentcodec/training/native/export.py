@@ -2,7 +2,8 @@
 
     float parameters ─► integer layers (bounds proved) ─┐
     mixture parameters ─► 16-bit tables ────────────────┼─► native-1.safetensors (+ model card as metadata)
-    transforms ─► float16 ──────────────────────────────┘
+    synthesis ─► integer layers, fixed-point tables ────┤
+    analysis ─► float16 ────────────────────────────────┘
 
 What only a warm start needs (the mixture parameters as they are) goes under "training.", outside both hashes.
 """
@@ -17,23 +18,33 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors.torch import save
+from numpy.typing import NDArray
+from safetensors.numpy import save
 from torch import Tensor
 
 from latentcodec.atomic import write_atomically
+from latentcodec.errors import InvalidWeights
+from latentcodec.nn.exact.layer import WIDE_BITS
+from latentcodec.nn.exact.numpy_engine import NumpyEngine
 from latentcodec.nn.integer import layer_tensors
+from latentcodec.nn.knots import OCTAVE
+from latentcodec.nn.layers import signed_log
+from latentcodec.nn.native.config import FRACTION, LAPPING_UNIT, MEAN_LIMIT, ROWS
 from latentcodec.nn.native.entropy_model import (
-    FRACTION,
-    MEAN_LIMIT,
     ROW_UNIT,
-    ROWS,
     ROWS_PER_OCTAVE,
     SMALLEST_SCALE,
     TrainableEntropyModel,
     log_context,
 )
+from latentcodec.nn.native.integer_synthesis import LAPPING_BITS, SKIP_BITS
 from latentcodec.nn.native.model import NativeModel
-from latentcodec.weights.native import NATIVE_MODEL
+from latentcodec.nn.native.synthesis import LOG_BITS
+from latentcodec.nn.native.transform import Synthesis, wide_logs
+from latentcodec.weights.native import NATIVE_MODEL, NativeWeights
+from latentcodec.weights.native_modules import GAIN_BITS, SCALE_BITS
+
+Array = NDArray[Any]
 
 TOTAL = 1 << 16
 MIXTURE = {name: f"training.mixture.{name}" for name in ("tail_logit", "tail_log_ratio")}
@@ -81,39 +92,68 @@ def _quantise(side: list[float], escape: float) -> list[int]:
 
 
 @torch.no_grad()
-def integer_tensors(entropy: TrainableEntropyModel) -> dict[str, Tensor]:
+def integer_tensors(entropy: TrainableEntropyModel) -> dict[str, Array]:
     """Everything that determines the symbols, under its name in the weights file."""
-    tensors = layer_tensors(entropy.layers)
+    tensors = layer_tensors(entropy.layers, "integer.")
     limit = FRACTION * 4 * ROWS
     for name, parameter in (("row_offset", entropy.row_offset), ("hyper_row", entropy.hyper_row)):
         rounded = (parameter * (ROW_UNIT * FRACTION)).round().clamp(-limit, limit)
-        tensors[f"integer.{name}"] = rounded.to(torch.int32)
-    tensors["integer.log_table"] = log_context(torch.arange(MEAN_LIMIT + 1).float()).to(torch.int8)
+        tensors[f"integer.{name}"] = rounded.to(torch.int32).cpu().numpy()
+    tensors["integer.log_table"] = log_context(torch.arange(MEAN_LIMIT + 1).float()).to(torch.int8).numpy()
     weight, core, tail = (float(v) for v in entropy.mixture())
     rows = build_tables(weight, core, tail)
-    tensors["integer.row_sizes"] = torch.tensor([len(row) for row in rows], dtype=torch.int32)
+    tensors["integer.row_sizes"] = np.array([len(row) for row in rows], np.int32)
     # One less than the frequency fits 16 bits.
-    frequencies = np.array([f - 1 for row in rows for f in row], np.uint16)
-    tensors["integer.frequencies"] = torch.from_numpy(frequencies)
+    tensors["integer.frequencies"] = np.array([f - 1 for row in rows for f in row], np.uint16)
     return tensors
 
 
-def export(model: NativeModel, card: dict[str, Any], path: Path) -> None:
-    """Write a model as a weights file, replacing it atomically."""
-    tensors = integer_tensors(model.entropy)
-    for prefix, module in (
-        ("analysis", model.analysis),
-        ("synthesis", model.synthesis),
-        ("hyper_analysis", model.entropy.analysis),
+@torch.no_grad()
+def synthesis_tensors(synthesis: Synthesis) -> dict[str, Array]:
+    """Everything that determines the samples, under its name in the weights file."""
+    tensors = layer_tensors(synthesis.layers, "synthesis.")
+    octaves = OCTAVE / math.log(2)
+    for name, values in (
+        ("log_gain", GAIN_BITS * OCTAVE - synthesis.log_gain.double() * octaves),
+        ("log_scale", SCALE_BITS * OCTAVE + synthesis.log_scale.double() * octaves),
+        ("input_log_gain", (synthesis.input_log_gain.double() + WIDE_BITS - LOG_BITS) * OCTAVE),
+        ("stream_log_gain", synthesis.stream_log_gain.double() * OCTAVE),
     ):
+        tensors[f"synthesis.{name}"] = values.round().to(torch.int32).cpu().numpy()
+    for index, plane in enumerate(synthesis.lapping.planes):
+        tensors[f"synthesis.lapping.planes.{index}"] = _fixed_point(
+            f"lapping.planes.{index}", plane * LAPPING_UNIT, LAPPING_BITS
+        )
+    tensors["synthesis.skip"] = _fixed_point("skip", synthesis.skip, SKIP_BITS)
+    latents = torch.arange(MEAN_LIMIT + 1).double() / FRACTION
+    tensors["synthesis.log_table"] = wide_logs(signed_log(latents)).to(torch.int16).numpy()
+    return tensors
+
+
+def _fixed_point(name: str, values: Tensor, bits: int) -> Array:
+    rounded = (values.double() * (1 << bits)).round()
+    largest, limit = int(rounded.abs().max()), np.iinfo(np.int16).max
+    if largest > limit:
+        raise InvalidWeights(f"synthesis.{name}: {largest} in 2^-{bits} is past the limit of {limit}")
+    array: Array = rounded.to(torch.int16).cpu().numpy()
+    return array
+
+
+def export(model: NativeModel, card: dict[str, Any], path: Path) -> None:
+    """Write a model as a weights file, replacing it atomically. Raises InvalidWeights past a bound."""
+    tensors = integer_tensors(model.entropy) | synthesis_tensors(model.synthesis)
+    for prefix, module in (("analysis", model.analysis), ("hyper_analysis", model.entropy.analysis)):
         for name, value in module.state_dict().items():
-            wide = name.startswith("log_")
-            tensors[f"{prefix}.{name}"] = value.float() if wide else value.half()
+            kept = value.float() if name.startswith("log_") else value.half()
+            tensors[f"{prefix}.{name}"] = kept.cpu().numpy()
     for name, stored in MIXTURE.items():
-        tensors[stored] = getattr(model.entropy, name).detach().float()
+        tensors[stored] = getattr(model.entropy, name).detach().float().cpu().numpy()
+    made = NativeWeights(NATIVE_MODEL, model.config, card, tensors)
+    for check in (made.integer_model, made.integer_synthesis):  # what a decoder would refuse is not written
+        check(NumpyEngine())
     metadata = {
         "model_number": str(NATIVE_MODEL),
         "config": json.dumps(model.config.to_dict()),
         "card": json.dumps(card, sort_keys=True),
     }
-    write_atomically(path, save({k: v.contiguous() for k, v in tensors.items()}, metadata))
+    write_atomically(path, save({k: np.ascontiguousarray(v) for k, v in tensors.items()}, metadata))

@@ -28,8 +28,9 @@ from torch import Tensor
 
 from latentcodec.atomic import write_atomically
 from latentcodec.errors import TrainingError
-from latentcodec.nn.layers import MAX_LEVEL
-from latentcodec.nn.native.model import NativeConfig, NativeModel
+from latentcodec.nn.knots import MAX_LEVEL
+from latentcodec.nn.native.config import NativeConfig
+from latentcodec.nn.native.model import NativeModel
 from latentcodec.nn.native.transform import bound_gains
 from latentcodec.picture.picture import Pixels
 from latentcodec.training.data import batch, find_training_pictures, is_held_out, load_pictures
@@ -86,7 +87,10 @@ class Run:
         if init is None:
             self.model.calibrate(batch(self.pictures, config.seed, -1 % 2**31, 64, config.crop).to(device))
         self.average = {k: v.detach().clone() for k, v in self.model.state_dict().items()}
-        self.optimiser = Optimiser(self.model.named_parameters(), muon=config.muon)
+        for fixed in (self.model.analysis, self.model.entropy):
+            fixed.requires_grad_(not config.only_synthesis)
+        trained = ((name, p) for name, p in self.model.named_parameters() if p.requires_grad)
+        self.optimiser = Optimiser(trained, muon=config.muon)
         self._loss = rate_distortion_loss
         if config.compile and device.type != "cuda":  # there two parts are: device_step.py
             for part in (self.model.analysis, self.model.entropy, self.model.synthesis):
@@ -224,7 +228,7 @@ class Run:
         level = ((1.04 * level - 0.02) * MAX_LEVEL).clamp(0, MAX_LEVEL).to(self.device)
         self.model.entropy.hyper_pull = float(self.step >= config.hyper_free)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=config.autocast):
-            decoded, bits = self.model(x, level)
+            decoded, bits = self.model(x, level, relaxed=not config.only_synthesis)
         loss, tensors = self._loss(x, decoded, bits, level, config.structure, config.visible)
         parts = {name: float(value) for name, value in tensors.items()}
         if not math.isfinite(parts["loss"]):

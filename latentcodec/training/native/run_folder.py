@@ -17,7 +17,8 @@ from typing import Any
 import torch
 
 from latentcodec.errors import TrainingError
-from latentcodec.nn.native.model import NativeConfig, NativeModel
+from latentcodec.nn.native.config import NativeConfig
+from latentcodec.nn.native.model import NativeModel
 from latentcodec.training.native.checkpoint import CHECKPOINT, checkpoint_file, read_checkpoint_bytes
 
 CONFIG = "config.json"

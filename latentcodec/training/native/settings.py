@@ -30,5 +30,7 @@ class TrainingConfig:
     compile: bool = False
     """Whether torch.compile fuses the networks and the loss: minutes to start, then a quarter faster. On a
     GPU it fuses the code lengths and the visible difference alone."""
+    only_synthesis: bool = False
+    """Whether analysis and entropy model stay as they are: the same files, decoded better."""
     threads: int = 0
     """CPU threads, 0 for PyTorch's choice: noted here, set by the program that starts the process."""

@@ -1,7 +1,7 @@
 """Training that begins with the weights of another run, or of an exported file.
 
 RUN/checkpoint.pt ─► moving average ───────────────────────────────────────────────┐
-native-1.safetensors ─► transforms as they are ────────────────────────────────────┼─► model parameters
+native-1.safetensors ─► analysis as it is ─────────────────────────────────────────┼─► model parameters
                      ─► integer layers, rows ─► dequantised, so that an export at ─┘
                         once gives the same integers
 
@@ -17,18 +17,22 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from latentcodec.errors import InvalidWeights
-from latentcodec.nn.integer import ACTIVATION_BITS, WEIGHT_LIMIT, IntegerLayer, TrainableIntegerConv
-from latentcodec.nn.native.entropy_model import FRACTION, ROW_UNIT
-from latentcodec.nn.native.model import NativeConfig, NativeModel
+from latentcodec.nn.exact.layer import ACTIVATION_BITS, WEIGHT_LIMIT, IntegerLayer
+from latentcodec.nn.integer import TrainableIntegerConv
+from latentcodec.nn.native.config import FRACTION, NativeConfig
+from latentcodec.nn.native.entropy_model import ROW_UNIT
+from latentcodec.nn.native.model import NativeModel
 from latentcodec.training.native.export import MIXTURE
 from latentcodec.training.native.run_folder import averaged_model
 from latentcodec.weights.native import NativeWeights, read_weights
+from latentcodec.weights.native_modules import synthesis
 
-_MODULES = {"analysis.": "analysis.", "synthesis.": "synthesis.", "hyper_analysis.": "entropy.analysis."}
+_MODULES = {"analysis.": "analysis.", "hyper_analysis.": "entropy.analysis."}
 # Parts of a quantisation step, all under the half at which an integer would change; towards zero first.
 _MOVES = tuple(sign * part / 64 for part in (4, 8, 12, 16, 20, 24, 28, 30, 31) for sign in (-1, 1))
 
@@ -58,19 +62,25 @@ def warm_start(path: Path) -> WarmStart:
 
 def _parameters(weights: NativeWeights, path: Path) -> dict[str, Tensor]:
     state = {
-        module + name.removeprefix(prefix): value.float()
+        module + name.removeprefix(prefix): torch.from_numpy(value.astype(np.float32))
         for prefix, module in _MODULES.items()
         for name, value in weights.tensors.items()
         if name.startswith(prefix)
     }
     try:
-        for name, layer in weights.layers().items():
-            layer.validate(name)
-            weight, bias = dequantise(layer)
-            state |= {f"entropy.layers.{name}.conv.weight": weight, f"entropy.layers.{name}.bias": bias}
+        rest = synthesis(weights, torch.device("cpu")).state_dict()
+        state |= {f"synthesis.{name}": value for name, value in rest.items()}
+        for prefix, layers in (("entropy", weights.layers()), ("synthesis", weights.synthesis_layers())):
+            for name, layer in layers.items():
+                if isinstance(layer, IntegerLayer):
+                    layer.validate(name)
+                    weight, bias = dequantise(layer)
+                    key = f"{prefix}.layers.{name.replace('.', '/')}"
+                    state |= {f"{key}.conv.weight": weight, f"{key}.bias": bias}
         for name in ("row_offset", "hyper_row"):
-            state[f"entropy.{name}"] = weights.tensor(f"integer.{name}").float() / (ROW_UNIT * FRACTION)
-        state |= {f"entropy.{name}": weights.tensor(stored) for name, stored in MIXTURE.items()}
+            rows = torch.from_numpy(weights.tensor(f"integer.{name}").astype(np.float32))
+            state[f"entropy.{name}"] = rows / (ROW_UNIT * FRACTION)
+        state |= {f"entropy.{name}": torch.from_numpy(weights.tensor(key)) for name, key in MIXTURE.items()}
         NativeModel(weights.config).load_state_dict(state)
     except (InvalidWeights, RuntimeError) as error:
         raise InvalidWeights(f"{path}: no weights to start from: {error}") from error
@@ -83,12 +93,13 @@ def dequantise(layer: IntegerLayer) -> tuple[Tensor, Tensor]:
     outputs, inputs, kernel, _ = layer.weight.shape
     trainable = TrainableIntegerConv(inputs, outputs, kernel, gain=layer.gain)
     weight, bias = _moved(layer, 0.0)
-    settled = _chosen_shift(trainable, weight, bias) == layer.shift
+    shift = torch.from_numpy(layer.shift.astype(np.float32))
+    settled = _chosen_shift(trainable, weight, bias) == shift
     for move in _MOVES:
         if bool(settled.all()):
             break
         moved_weight, moved_bias = _moved(layer, move)
-        helps = ~settled & (_chosen_shift(trainable, moved_weight, moved_bias) == layer.shift)
+        helps = ~settled & (_chosen_shift(trainable, moved_weight, moved_bias) == shift)
         weight[helps], bias[:, helps] = moved_weight[helps], moved_bias[:, helps]
         settled |= helps
     return weight, bias
@@ -103,9 +114,9 @@ def _moved(layer: IntegerLayer, move: float) -> tuple[Tensor, Tensor]:
             * integers.sign().add(0.5).sign()
         )
 
-    scale = torch.exp2(-layer.shift.float())
-    weight = magnitudes(layer.weight.float()).clamp(-WEIGHT_LIMIT, WEIGHT_LIMIT)
-    bias = magnitudes(layer.bias.float())
+    scale = torch.exp2(-torch.from_numpy(layer.shift.astype(np.float32)))
+    weight = magnitudes(torch.from_numpy(layer.weight.astype(np.float32))).clamp(-WEIGHT_LIMIT, WEIGHT_LIMIT)
+    bias = magnitudes(torch.from_numpy(layer.bias.astype(np.float32)))
     return weight * scale[:, None, None, None], bias * (scale * 2**-ACTIVATION_BITS)
 
 

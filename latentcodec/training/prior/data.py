@@ -30,7 +30,7 @@ from latentcodec.codec.values.prior import EIGHTHS, VALUE_LIMIT, shifts
 from latentcodec.codec.values.prior_context import Bytes, Surroundings
 from latentcodec.codec.values.prior_file import CENTRE_BITS
 from latentcodec.errors import TrainingError
-from latentcodec.nn.layers import MAX_LEVEL
+from latentcodec.nn.knots import MAX_LEVEL
 from latentcodec.picture.guard import open_image
 from latentcodec.training.data import random_crop, unreadable
 

@@ -23,6 +23,6 @@ def prior_weights(
 ) -> PriorWeights:
     """The weights of a prior. Raises InvalidWeights where a bound does not hold."""
     tensors = {f"integer.{name}": torch.from_numpy(array) for name, array in model.tables.arrays().items()}
-    tensors |= layer_tensors(model.layers)
+    tensors |= {name: torch.from_numpy(array) for name, array in layer_tensors(model.layers).items()}
     tensors["integer.centres"] = torch.from_numpy(data.centres.clip(-(2**31), 2**31 - 1)).to(torch.int32)
     return PriorWeights(codec.fingerprint, model.config, card, tensors)

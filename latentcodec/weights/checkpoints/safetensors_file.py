@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from safetensors import SafetensorError, safe_open
-from torch import Tensor
 
 from latentcodec.errors import InvalidWeights
 from latentcodec.weights.pytorch.calls import MAX_DIMENSIONS, MAX_INTEGER
@@ -30,14 +29,15 @@ class Safetensors(NamedTuple):
     """A file's tensors: their shapes by name, what maps one (raises InvalidWeights), the file's own notes."""
 
     shapes: Mapping[str, tuple[int, ...]]
-    read: Callable[[str], Tensor]
+    read: Callable[[str], Any]
     notes: Mapping[str, str]
 
 
-def read_safetensors(path: Path) -> Safetensors:
+def read_safetensors(path: Path, framework: str = "pt") -> Safetensors:
     """Open a safetensors file; no values are read.
 
-    Raises InvalidWeights where it is damaged, truncated or out of bounds, and OSError.
+    framework: "pt" for PyTorch's tensors, "np" for numpy's arrays, without PyTorch. Raises InvalidWeights
+    where it is damaged, truncated or out of bounds, and OSError.
     """
     with path.open("rb") as handle:
         length = int.from_bytes(handle.read(_LENGTH), "little")
@@ -48,7 +48,7 @@ def read_safetensors(path: Path) -> Safetensors:
             )
         header = handle.read(length)
     try:
-        file: Any = safe_open(path, framework="pt")
+        file: Any = safe_open(path, framework=framework)
         if len(file.keys()) > MAX_TENSORS:
             raise InvalidWeights(f"{path}: {len(file.keys())} tensors; at most {MAX_TENSORS} are read")
         # safetensors has looked at it by now: objects of texts and numbers, at most four levels deep.
@@ -65,9 +65,9 @@ def read_safetensors(path: Path) -> Safetensors:
                 f"at most {MAX_DIMENSIONS}, and their product is below 2^63"
             )
 
-    def read(name: str) -> Tensor:
+    def read(name: str) -> Any:
         try:
-            tensor: Tensor = file.get_tensor(name)
+            tensor = file.get_tensor(name)
         except (SafetensorError, RuntimeError, KeyError, AttributeError, TypeError) as error:  # unknown types
             reason = _shown(str(error), 200)
             raise InvalidWeights(f"{path}: {_shown(name)} cannot be read ({reason})") from error

@@ -199,7 +199,7 @@ def test_the_file_comes_back(path: Path, weights: PriorWeights) -> None:
         ({"integer.centres": torch.zeros(4)}, "centres: torch.float32"),
         ({"integer.centres": torch.zeros(5, dtype=torch.int32)}, "not integers \\(4,\\)"),
         ({"integer.mid.shift": torch.zeros(96, dtype=torch.int8)}, "mid: shifts"),
-        ({"integer.own0.weight": torch.zeros((96, 4, 1, 1), dtype=torch.int8)}, "own0: weight .* is not"),
+        ({"integer.own0.weight": torch.zeros((96, 4, 1, 1), dtype=torch.int8)}, "own0: weight .* are not"),
         ({"integer.row_in.bias": None}, "row_in.bias: the prior has no such tensor"),
         ({"integer.sizes": None}, "integer.sizes"),
         ({"integer.thresholds": torch.arange(5)}, "thresholds, which must ascend"),

@@ -13,16 +13,11 @@ from torch import Tensor
 
 from latentcodec.codec.native.coder import NativeCodec, step_targets
 from latentcodec.errors import InvalidWeights
-from latentcodec.nn.layers import MAX_LEVEL
+from latentcodec.nn.knots import MAX_LEVEL
+from latentcodec.nn.native.config import FRACTION, MEAN_LIMIT, ORDER, ROWS, STEPS, EntropyConfig, NativeConfig
 from latentcodec.nn.native.entropy_model import (
-    FRACTION,
-    MEAN_LIMIT,
-    ORDER,
     ROW_UNIT,
-    ROWS,
     SMALLEST_SCALE,
-    STEPS,
-    EntropyConfig,
     TrainableEntropyModel,
     channel_order,
     from_cells,
@@ -31,13 +26,12 @@ from latentcodec.nn.native.entropy_model import (
     take_step,
     to_cells,
 )
-from latentcodec.nn.native.model import NativeConfig, NativeModel
+from latentcodec.nn.native.integer_model import Ints
+from latentcodec.nn.native.model import NativeModel
 from latentcodec.training.native.export import export
 from latentcodec.training.native.warm_start import warm_start
 from latentcodec.weights.native import read_weights
-from tests.conftest import photograph
-
-CPU = torch.device("cpu")
+from tests.conftest import native_codec, photograph
 
 
 def test_cells_and_steps_take_every_latent_once() -> None:
@@ -136,7 +130,7 @@ def test_calibration_starts_rows_at_the_spread_of_the_data(untrained: TrainableE
 def exported(tiny_model: NativeModel, tmp_path_factory: pytest.TempPathFactory) -> NativeCodec:
     path = tmp_path_factory.mktemp("tiny") / "tiny.safetensors"
     export(tiny_model, {}, path)
-    return NativeCodec(read_weights(path), CPU)
+    return native_codec(read_weights(path))
 
 
 @dataclass(frozen=True)
@@ -160,21 +154,24 @@ def compare(model: NativeModel, codec: NativeCodec, level: int) -> Comparison:
     z = codec.hyperlatents(y, level)
     tile = codec.quantise(step_targets(y), z, level, *y.shape[1:])
     entropy = copy.deepcopy(model.entropy)
-    entropy.analysis.forward = lambda y, level: z[None].float()  # type: ignore[method-assign]
+    hyper = torch.from_numpy(z)[None].float()
+    entropy.analysis.forward = lambda y, level: hyper  # type: ignore[method-assign]
     hyper_rows = codec.integer.hyper_rows(level, *z.shape[1:])
     with torch.no_grad():
-        latents, bits_y, bits_z = entropy(y[None], torch.tensor([float(level)]), relaxed=False)
+        planes = torch.from_numpy(y)[None]
+        latents, bits_y, bits_z = entropy(planes, torch.tensor([float(level)]), relaxed=False)
 
-        def price(symbols: Tensor, rows: Tensor) -> float:
-            return float((entropy.bits(symbols.float(), rows.float()) * (rows > 0)).sum())
+        def price(symbols: Ints, rows: Ints) -> float:
+            bits = entropy.bits(torch.from_numpy(symbols).float(), torch.from_numpy(rows.copy()).float())
+            return float((bits * torch.from_numpy(rows > 0)).sum())
 
         priced = sum(price(step.residual, step.rows) for step in tile.steps), price(z, hyper_rows)
     assert not latents.requires_grad
     return Comparison(
-        (latents[0] * FRACTION - tile.latents).abs(),
+        (latents[0] * FRACTION - torch.from_numpy(tile.latents)).abs(),
         (float(bits_y), float(bits_z)),
         priced,
-        z.numel(),
+        z.size,
         codec.code(tile, level).bits / float(bits_y + bits_z),
     )
 

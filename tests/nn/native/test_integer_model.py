@@ -1,24 +1,29 @@
-"""The whole integer model: the same latents in float32, int64 and docs/model.md, whatever is set."""
+"""The whole integer model: the same latents on all engines, in int64 and docs/model.md, whatever is set."""
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, nullcontext, suppress
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
 
-from latentcodec.codec.native.coder import EncodedTile, NativeCodec, step_targets
+from latentcodec.codec.native.coder import EncodedTile, Floats, NativeCodec, step_targets
 from latentcodec.errors import FormatError, InvalidWeights
 from latentcodec.nn.device import full_precision
-from latentcodec.nn.native.entropy_model import MEAN_LIMIT, ROWS
-from latentcodec.nn.native.integer_model import Code, IntegerModel
+from latentcodec.nn.exact.choice import torch_engine
+from latentcodec.nn.exact.layer import IntegerLayer
+from latentcodec.nn.exact.numpy_engine import NumpyEngine
+from latentcodec.nn.knots import Integers
+from latentcodec.nn.native.config import MEAN_LIMIT, ROWS
+from latentcodec.nn.native.integer_model import OFFSET_LIMIT, Code, IntegerModel, Ints
 from latentcodec.weights.native import NativeWeights
 from tests import model_reference
-from tests.conftest import photograph
+from tests.conftest import native_codec, photograph
+from tests.nn.exact.reference_engine import ReferenceEngine
 
 CPU = torch.device("cpu")
 SIZES = [(1, 1), (1, 2), (2, 1), (3, 5), (4, 4), (5, 7), (9, 13), (1, 13), (9, 1)]
@@ -26,60 +31,70 @@ LEVELS = [0, 333, 1500, 2750, 4000]
 
 
 @pytest.fixture(scope="module")
-def reference(weights: NativeWeights) -> IntegerModel:
-    return weights.integer_model(CPU, torch.int64)
+def reference(weights: NativeWeights) -> IntegerModel[Any]:
+    return weights.integer_model(ReferenceEngine())
+
+
+@pytest.fixture(scope="module")
+def models(weights: NativeWeights) -> list[IntegerModel[Any]]:
+    return [weights.integer_model(engine) for engine in (NumpyEngine(), torch_engine("cpu", False))]
 
 
 def random_code(seed: int, spread: float) -> Code:
     """Residuals as a file might hold: mostly small, some huge."""
     random = np.random.default_rng(seed)
 
-    def code(step: int, means: Tensor, rows: Tensor) -> Tensor:
+    def code(step: int, means: Ints, rows: Ints) -> Ints:
         values = np.rint(random.standard_t(2, rows.shape) * spread).clip(-(1 << 20), 1 << 20)
-        return torch.from_numpy(values.astype(np.int32)) * (rows > 0)
+        return values.astype(np.int32) * (rows > 0)
 
     return code
 
 
-def random_z(model: IntegerModel, size: tuple[int, int], seed: int, limit: int) -> Tensor:
+def random_z(model: IntegerModel[Any], size: tuple[int, int], seed: int, limit: int) -> Ints:
     shape = (model.config.hyper, -(-size[0] // 4), -(-size[1] // 4))
-    return torch.from_numpy(np.random.default_rng(seed).integers(-limit, limit + 1, shape).astype(np.int32))
+    return np.random.default_rng(seed).integers(-limit, limit + 1, shape).astype(np.int32)
 
 
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize(("limit", "spread"), [(3, 0.5), (127, 40.0), (1 << 20, 1e5)])
-def test_float32_gives_the_latents_of_int64(
-    native: NativeCodec, reference: IntegerModel, size: tuple[int, int], limit: int, spread: float
+def test_all_engines_give_the_latents_of_int64(
+    models: list[IntegerModel[Any]],
+    reference: IntegerModel[Any],
+    size: tuple[int, int],
+    limit: int,
+    spread: float,
 ) -> None:
     for level in LEVELS[:: 2 if size == (9, 13) else 4]:
         z = random_z(reference, size, level, limit)
         expected = reference.latents(z, level, *size, random_code(7, spread))
-        found = native.integer.latents(z, level, *size, random_code(7, spread))
-        assert found.dtype == torch.int32
-        assert found.shape == (reference.config.latents, *size)
-        assert found.abs().max() <= MEAN_LIMIT
-        assert torch.equal(found, expected)
+        for model in models:
+            found = model.latents(z, level, *size, random_code(7, spread))
+            assert found.dtype == np.int32
+            assert found.shape == (reference.config.latents, *size)
+            assert np.abs(found).max() <= MEAN_LIMIT
+            assert np.array_equal(found, expected)
 
 
 def test_rows_are_of_the_tables_and_zero_outside_the_plane(native: NativeCodec) -> None:
     for height, width in SIZES:
         counts = 0
 
-        def code(step: int, means: Tensor, rows: Tensor) -> Tensor:
+        def code(step: int, means: Ints, rows: Ints) -> Ints:
             nonlocal counts
-            assert rows.dtype == means.dtype == torch.int32
+            assert rows.dtype == means.dtype == np.int32
             assert int(rows.min()) >= 0
             assert int(rows.max()) < ROWS
-            assert int(means.abs().max()) <= MEAN_LIMIT
+            assert int(np.abs(means).max()) <= MEAN_LIMIT
             counts += int((rows > 0).sum())
-            return torch.zeros_like(rows)
+            return np.zeros_like(rows)
 
         native.integer.latents(random_z(native.integer, (height, width), 1, 100), 4000, height, width, code)
         assert 0 < counts <= native.integer.config.latents * height * width
 
 
 @pytest.fixture(scope="module")
-def latent_planes(native: NativeCodec) -> dict[tuple[int, int], Tensor]:
+def latent_planes(native: NativeCodec) -> dict[tuple[int, int], Floats]:
     """y of real pixels at a middling level, by size in latents."""
     pixels = photograph(width=13 * 8, height=9 * 8)
     return {
@@ -88,17 +103,17 @@ def latent_planes(native: NativeCodec) -> dict[tuple[int, int], Tensor]:
 
 
 def test_streams_decode_as_the_specification_says(
-    native: NativeCodec, weights: NativeWeights, latent_planes: dict[tuple[int, int], Tensor]
+    native: NativeCodec, weights: NativeWeights, latent_planes: dict[tuple[int, int], Floats]
 ) -> None:
     for size, y in latent_planes.items():
         for level in (0, 2500, 3999):
             tile = native.encode_tile(y, level)
             plane, digest = model_reference.decode_tile(weights, tile.stream, level, *size)
             assert digest == tile.digest
-            assert np.array_equal(plane, tile.latents.numpy())
+            assert np.array_equal(plane, tile.latents)
             decoded = native.decode_tile(tile.stream, tile.digest, level, *size)
             assert decoded.complete
-            assert torch.equal(decoded.latents, tile.latents)
+            assert np.array_equal(decoded.latents, tile.latents)
 
 
 @contextmanager
@@ -206,12 +221,12 @@ def settings() -> list[object]:
 
 
 @pytest.fixture(scope="module")
-def undisturbed(native: NativeCodec, latent_planes: dict[tuple[int, int], Tensor]) -> EncodedTile:
+def undisturbed(native: NativeCodec, latent_planes: dict[tuple[int, int], Floats]) -> EncodedTile:
     return native.encode_tile(latent_planes[9, 13], 2500)
 
 
 @pytest.fixture(scope="module")
-def hyperlatents(native: NativeCodec, latent_planes: dict[tuple[int, int], Tensor]) -> Tensor:
+def hyperlatents(native: NativeCodec, latent_planes: dict[tuple[int, int], Floats]) -> Ints:
     """Those of `undisturbed`."""
     return native.hyperlatents(latent_planes[9, 13], 2500)
 
@@ -219,9 +234,9 @@ def hyperlatents(native: NativeCodec, latent_planes: dict[tuple[int, int], Tenso
 @pytest.mark.parametrize("kind", HOSTILE)
 def test_symbols_do_not_depend_on_settings_and_settings_come_back(
     native: NativeCodec,
-    latent_planes: dict[tuple[int, int], Tensor],
+    latent_planes: dict[tuple[int, int], Floats],
     undisturbed: EncodedTile,
-    hyperlatents: Tensor,
+    hyperlatents: Ints,
     kind: str,
 ) -> None:
     y = latent_planes[9, 13]
@@ -237,22 +252,22 @@ def test_symbols_do_not_depend_on_settings_and_settings_come_back(
         assert settings() == before
         assert encoded.stream == undisturbed.stream
         assert encoded.digest == undisturbed.digest
-        assert torch.equal(encoded.latents, undisturbed.latents)
-        assert torch.equal(decoded.latents, undisturbed.latents)
+        assert np.array_equal(encoded.latents, undisturbed.latents)
+        assert np.array_equal(decoded.latents, undisturbed.latents)
         # Floats, rounded: under other kernels the few that are near a half may fall to its other side.
-        assert (z - hyperlatents).abs().max() <= 1
-        assert (z != hyperlatents).float().mean() < 0.01
+        assert np.abs(z - hyperlatents).max() <= 1
+        assert (z != hyperlatents).mean() < 0.01
 
 
 def test_a_model_loaded_under_hostile_settings_is_the_same(
-    weights: NativeWeights, undisturbed: EncodedTile, latent_planes: dict[tuple[int, int], Tensor]
+    weights: NativeWeights, undisturbed: EncodedTile, latent_planes: dict[tuple[int, int], Floats]
 ) -> None:
     pixels = photograph(width=64, height=64)
-    expected = NativeCodec(weights, CPU)
+    expected = native_codec(weights)
     y = expected.analyse(pixels, 3000)
     with default_dtype(torch.float64), torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
-        other = NativeCodec(weights, CPU)
-        assert torch.equal(other.analyse(pixels, 3000), y)
+        other = native_codec(weights)
+        assert np.array_equal(other.analyse(pixels, 3000), y)
     assert other.encode_tile(latent_planes[9, 13], 2500).stream == undisturbed.stream
     shown = expected.synthesise(undisturbed.latents, 2500)
     assert np.array_equal(other.synthesise(undisturbed.latents, 2500), shown)
@@ -264,7 +279,7 @@ def test_threads_of_the_caller_may_share_a_model(native: NativeCodec, undisturbe
     def work() -> None:
         for _ in range(3):
             tile = native.decode_tile(undisturbed.stream, undisturbed.digest, 2500, 9, 13)
-            found.append(torch.equal(tile.latents, undisturbed.latents))
+            found.append(np.array_equal(tile.latents, undisturbed.latents))
 
     with precision("medium"):
         before = settings()
@@ -289,47 +304,58 @@ def test_full_precision_nests_and_survives_errors() -> None:
 
 
 @pytest.mark.gpu
-def test_cuda_gives_the_same_symbols(weights: NativeWeights, native: NativeCodec) -> None:
+def test_cuda_gives_the_same_symbols_and_samples(weights: NativeWeights, native: NativeCodec) -> None:
     if not torch.cuda.is_available():
         pytest.skip("no CUDA device here")
-    on_gpu = NativeCodec(weights, torch.device("cuda"))
     pixels = photograph(width=256, height=160)
-    for level in (0, 2000, 4000):
-        y = native.analyse(pixels, level)
-        tile = native.encode_tile(y, level)
-        with precision("medium"), torch.autocast("cuda", torch.float16):
-            decoded = on_gpu.decode_tile(tile.stream, tile.digest, level, 20, 32)
-            again = on_gpu.encode_tile(y.cuda(), level)
-            shown = on_gpu.synthesise(tile.latents, level)
-        assert torch.equal(decoded.latents.cpu(), tile.latents)
-        back = native.decode_tile(again.stream, again.digest, level, 20, 32)
-        assert torch.equal(back.latents, again.latents.cpu())
-        assert np.abs(shown.astype(int) - native.synthesise(tile.latents, level)).max() <= 1
+    for int8 in (False, None):
+        on_gpu = native_codec(weights, torch_engine("cuda", int8))
+        for level in (0, 2000, 4000):
+            y = native.analyse(pixels, level)
+            tile = native.encode_tile(y, level)
+            with precision("medium"), torch.autocast("cuda", torch.float16):
+                decoded = on_gpu.decode_tile(tile.stream, tile.digest, level, 20, 32)
+                again = on_gpu.encode_tile(y, level)
+                shown = on_gpu.synthesise(tile.latents, level)
+            assert np.array_equal(decoded.latents, tile.latents)
+            back = native.decode_tile(again.stream, again.digest, level, 20, 32)
+            assert np.array_equal(back.latents, again.latents)
+            assert np.array_equal(shown, native.synthesise(tile.latents, level))
 
 
 def test_a_model_of_bad_parts_is_refused(weights: NativeWeights) -> None:
     config, layers = weights.config.entropy, weights.layers()
     tables = {name: weights.tensors[f"integer.{name}"] for name in ("row_offset", "hyper_row", "log_table")}
 
-    def make(**other: Tensor) -> None:
+    def make(layers: dict[str, IntegerLayer] = layers, **other: Integers) -> None:
         parts = tables | other
-        IntegerModel(config, layers, parts["row_offset"], parts["hyper_row"], parts["log_table"], CPU)
+        IntegerModel(
+            config, layers, parts["row_offset"], parts["hyper_row"], parts["log_table"], NumpyEngine()
+        )
 
     make()
-    bad: list[tuple[str, Tensor, str]] = [
+    at_the_limit = np.full_like(tables["row_offset"], -OFFSET_LIMIT)
+    make(row_offset=at_the_limit, hyper_row=np.full_like(tables["hyper_row"], OFFSET_LIMIT))
+    bad: list[tuple[str, Integers, str]] = [
         ("row_offset", tables["row_offset"][1:], "row_offset"),
-        ("row_offset", tables["row_offset"].float(), "torch.float32"),
+        ("row_offset", tables["row_offset"].astype(np.float32), "float32"),
+        ("row_offset", at_the_limit - 1, "-16385..-16385 reaches past -16384..16384"),
+        ("row_offset", np.full(at_the_limit.shape, np.iinfo(np.int64).min), "reaches past"),
         ("hyper_row", tables["hyper_row"][:, 1:], "hyper_row"),
+        ("hyper_row", tables["hyper_row"].astype(np.uint32), "uint32"),
+        ("hyper_row", np.full_like(tables["hyper_row"], OFFSET_LIMIT + 1), "reaches past"),
         ("log_table", tables["log_table"][:-1], "8191"),
-        ("log_table", tables["log_table"].short() + 1, "outside 0..127"),
+        ("log_table", tables["log_table"].astype(np.int16) + 1, "outside 0..127"),
         ("log_table", -tables["log_table"], "outside 0..127"),
     ]
     for name, table, message in bad:
-        with pytest.raises(InvalidWeights, match=f"{name}.*{message}|{message}"):
+        with pytest.raises(InvalidWeights, match=f"{name}: .*{message}|{message}"):
             make(**{name: table})
     for name in ("hyper_up", "context2_in"):
         rest = {key: layer for key, layer in layers.items() if key != name}
         with pytest.raises(InvalidWeights, match=f"missing.*{name}"):
-            IntegerModel(config, rest, *tables.values(), CPU)
+            make(rest)
         with pytest.raises(InvalidWeights, match=name):
-            IntegerModel(config, layers | {name: layers["hyper_in"]}, *tables.values(), CPU)
+            make(layers | {name: layers["hyper_in"]})
+    with pytest.raises(InvalidWeights, match=r"unexpected.*hyper_more"):
+        make(layers | {"hyper_more": layers["hyper_in"]})

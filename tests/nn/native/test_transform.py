@@ -4,27 +4,40 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from scipy.fft import dctn
 from torch import Tensor
 from torch.nn import functional as F
 
-from latentcodec.nn.layers import KNOTS, LEVELS_PER_KNOT, MAX_LEVEL, lambda_of_level
+from latentcodec.nn.integer import TrainableIntegerConv
+from latentcodec.nn.knots import KNOTS, LEVELS_PER_KNOT, MAX_LEVEL, OCTAVE, powers_of_two
+from latentcodec.nn.layers import lambda_of_level, signed_log
+from latentcodec.nn.native.config import FRACTION, MEAN_LIMIT, PATCH, TransformConfig
+from latentcodec.nn.native.synthesis import LOG_BITS
 from latentcodec.nn.native.transform import (
+    LARGEST_LOG_SCALE,
     NARROWEST_STEP,
-    PATCH,
+    START_ACTIVATION,
     WIDEST_STEP,
     Analysis,
     Synthesis,
-    TransformConfig,
     block_transform,
     bound_gains,
+    eight_bits,
+    initial_input_log_gain,
     initial_log_gain,
+    initial_log_scale,
+    initial_stream_log_gain,
     linear_channels,
+    log_activation,
+    wide_logs,
     zigzag,
 )
+from latentcodec.weights import native_modules
 from latentcodec.weights.native import NativeWeights
+from latentcodec.weights.native_modules import SCALE_BITS
 from tests.conftest import photograph
 
 CPU = torch.device("cpu")
@@ -103,6 +116,41 @@ def test_initial_gains_are_the_steps_of_high_rate_theory() -> None:
     assert torch.allclose(steps**2 * lambdas, torch.full((KNOTS,), 26.0), rtol=1e-4)
 
 
+def test_an_untrained_correction_has_scales_that_files_hold() -> None:
+    scales = initial_log_scale()
+    assert scales.shape == (KNOTS, 48)
+    assert (scales < LARGEST_LOG_SCALE).all()
+    assert torch.allclose((scales.exp() * 8).log(), -initial_log_gain(48), atol=1e-5)
+    # The shift of a stored scale, docs/model.md, "Powers of two".
+    octaves = math.floor(LARGEST_LOG_SCALE / math.log(2) + SCALE_BITS)
+    assert 7 - octaves == 1
+
+
+def test_calibration_starts_activations_above_their_rounding() -> None:
+    config = TransformConfig(fine=16, coarse=24, synthesis_blocks=2)
+    torch.manual_seed(4)
+    synthesis = Synthesis(config)
+    level = torch.linspace(0, MAX_LEVEL, 8)
+    y = torch.distributions.Laplace(0.0, 1.0).sample((8, config.latents, 6, 6))
+    y *= 30 / (1 + torch.arange(config.latents))[:, None, None]
+    synthesis.calibrate(y, level)
+    names = {layer: n for n, layer in synthesis.layers.items() if isinstance(layer, TrainableIntegerConv)}
+    seen: dict[str, float] = {}
+
+    def note(layer: torch.nn.Module, inputs: object, output: Tensor) -> None:
+        seen[names[layer]] = float(output.std()) / 2**layer.gain  # in units of a narrow activation
+
+    for layer in names:
+        layer.register_forward_hook(note)
+    with torch.no_grad():
+        synthesis.correction(signed_log(y), level)
+    assert seen.pop("out/conv") == 0  # still: it starts as the block transform
+    assert len(seen) == 2 + 2 * 3
+    for name, spread in seen.items():
+        # Activations bend what was spread evenly before; a block adds a third to its stream.
+        assert 3 < spread < 2 * START_ACTIVATION, name
+
+
 def test_no_channel_is_closed() -> None:
     """Gains that training moved too far come back to the bounds; all others stay as they are."""
     config = TransformConfig(luma=4, chroma=2)
@@ -112,7 +160,13 @@ def test_no_channel_is_closed() -> None:
         for log_gain in (analysis.log_gain, synthesis.log_gain):
             log_gain[:, 0] -= 5
             log_gain[:, 1] += 5
+        synthesis.log_scale[:, 2] += 5
     bound_gains(analysis, synthesis)
+    kept = [channel for channel in range(48) if channel != 2]
+    assert torch.equal(synthesis.log_scale[:, kept], initial_log_scale()[:, kept])
+    assert synthesis.log_scale[:, 2].tolist() == pytest.approx(
+        [min(LARGEST_LOG_SCALE, value + 5) for value in initial_log_scale()[:, 2].tolist()]
+    )
     for log_gain, expected in (
         (analysis.log_gain, (1 / WIDEST_STEP, math.exp(5), 1.0)),
         (synthesis.log_gain, (math.exp(-5), 1 / NARROWEST_STEP, 1.0)),
@@ -124,7 +178,7 @@ def test_no_channel_is_closed() -> None:
 
 @pytest.fixture(scope="module")
 def transforms(weights: NativeWeights) -> tuple[Analysis, Synthesis]:
-    return weights.analysis(CPU), weights.synthesis(CPU)
+    return native_modules.analysis(weights, CPU), native_modules.synthesis(weights, CPU)
 
 
 def test_the_shipped_weights_close_no_channel(transforms: tuple[Analysis, Synthesis]) -> None:
@@ -215,8 +269,69 @@ def test_quality_has_no_jumps(transforms: tuple[Analysis, Synthesis]) -> None:
             y, after = (analysis(x, level_of(value)) for value in (level, level + 1))
             # One level is 0.05 % of a step of gain; the networks may add to it, but not jump.
             assert (after - y).abs().max() < 0.02 * y.abs().max()
-            shown = synthesis(y, level_of(level))
-            assert (synthesis(after, level_of(level + 1)) - shown).abs().max() < 0.01
+            change = synthesis(after, level_of(level + 1)) - synthesis(y, level_of(level))
+            # Activations round anew at every level: noise, 0.007 at the lowest, where steps are 2 in size.
+            assert change.square().mean().sqrt() < 0.02
+            assert change.mean().abs() < 0.003
+            assert change.abs().max() < 0.1
+
+
+def test_log_activations_are_odd_and_narrow() -> None:
+    latents = torch.arange(-MEAN_LIMIT, MEAN_LIMIT + 1) / FRACTION
+    values = log_activation(signed_log(latents))
+    assert torch.equal(values, values.round())
+    assert torch.equal(values.flip(0), -values)
+    assert (values.diff() >= 0).all()
+    assert values.max() == 127
+
+
+def test_wide_logs_are_odd_and_finer() -> None:
+    latents = torch.arange(-MEAN_LIMIT, MEAN_LIMIT + 1) / FRACTION
+    logs = signed_log(latents)
+    values = wide_logs(logs)
+    assert torch.equal(values, values.round())
+    assert torch.equal(values.flip(0), -values)
+    assert (values.diff() >= 0).all()
+    assert (values.diff()[latents[1:].abs() < 200] > 0).all()  # a sixteenth can be told
+    assert values.max() < 32767
+    assert (values * 2.0**-LOG_BITS - logs).abs().max() <= 2.0 ** -(LOG_BITS + 1)
+
+
+def test_gains_of_logarithms_and_stream_undo_each_other() -> None:
+    together = (initial_input_log_gain() + initial_stream_log_gain()).exp2()
+    assert torch.allclose(together[:, 0].log(), torch.linspace(0, -math.log(11), KNOTS), atol=1e-5)
+    # What logarithms reach becomes a narrow activation of 127, worth 1/16 each.
+    reached = 127 / 16 / initial_input_log_gain().exp2()
+    assert reached[[0, -1], 0].tolist() == pytest.approx([2.5, 6.2], rel=1e-4)
+
+
+def test_eight_bits_are_those_of_an_integer_multiplier() -> None:
+    octaves = torch.linspace(-8, 8, 4001)
+    rounded = eight_bits(octaves.exp2())
+    assert ((rounded / octaves.exp2() - 1).abs() <= 2.0**-8 + 1e-6).all()
+    mantissa = rounded / torch.exp2(torch.floor(torch.log2(rounded)) - 7)
+    assert torch.equal(mantissa, mantissa.round())
+    logarithms = np.round(octaves.numpy().astype(np.float64) * OCTAVE).astype(np.int64)
+    power, exponent = powers_of_two(logarithms)
+    stored = np.ldexp(((power + 65536) >> 17).astype(np.float64), exponent - 7)
+    # A power at the very middle of two multipliers may go either way in float32.
+    assert np.mean(stored != rounded.numpy()) < 0.005
+
+
+def test_a_branch_of_other_logs_gets_the_gradient_apart() -> None:
+    """What the encoder's search relies on: the linear path's slope by y, the branch's by the logarithms."""
+    config = TransformConfig(luma=4, chroma=2, fine=8, coarse=8, synthesis_blocks=1)
+    synthesis = shaken(Synthesis(config))
+    y = 3 * torch.randn(1, config.latents, 3, 4, generator=torch.Generator().manual_seed(1))
+    whole = synthesis(y, level_of(1000))
+    leaf, logs = y.clone().requires_grad_(), signed_log(y).requires_grad_()
+    apart = synthesis(leaf, level_of(1000), logs)
+    assert torch.equal(apart, whole)
+    by_y, by_logs = torch.autograd.grad(apart.sum(), (leaf, logs))
+    with torch.no_grad():
+        rise = synthesis(2 * y, level_of(1000), signed_log(y)) - whole  # linear, as the branch stays
+    assert float((by_y * y).sum()) == pytest.approx(float(rise.sum()), rel=1e-3)
+    assert by_logs.abs().sum() > 0
 
 
 def test_linear_channels_stay_float32_under_autocast() -> None:

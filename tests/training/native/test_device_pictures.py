@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from latentcodec.errors import TrainingError
-from latentcodec.nn.layers import MAX_LEVEL
+from latentcodec.nn.knots import MAX_LEVEL
 from latentcodec.picture.picture import Pixels
 from latentcodec.training.drawn import drawn_crops
 from latentcodec.training.native import device_pictures

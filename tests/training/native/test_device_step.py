@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from latentcodec.nn.native.transform import WIDEST_STEP, initial_log_gain
+from latentcodec.nn.native.transform import LARGEST_LOG_SCALE, WIDEST_STEP, initial_log_gain
 from latentcodec.training.data import batch
 from latentcodec.training.native import device_step
 from latentcodec.training.native.device_pictures import DevicePictures
@@ -57,9 +58,12 @@ def same(one: list[Tensor], other: list[Tensor]) -> bool:
     return len(one) == len(other) and all(map(torch.equal, one, other))
 
 
-def test_a_step_is_that_of_the_cpu_loop(run: Run, made: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_step_is_that_of_the_cpu_loop(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     """The same crops and levels: the same loss and gradients, and weights as far apart as bfloat16 allows."""
-    twin = copy.deepcopy(made)
+    with torch.no_grad():  # zero at the start, and then nothing before it has a gradient
+        torch.nn.init.normal_(run.model.synthesis.layers["out/conv"].conv.weight, std=0.05)
+    run.average = {name: value.clone() for name, value in run.model.state_dict().items()}
+    twin = copy.deepcopy(run)
     twin.step = run.step = 3
     x = batch(run.pictures, 1, 0, 2, 128)
     rate, following = twin.config.learning_rate * twin.schedule.factor(3), 1 - 5 / 14
@@ -87,8 +91,9 @@ def test_a_step_is_that_of_the_cpu_loop(run: Run, made: Run, monkeypatch: pytest
         theirs = twin.model.state_dict()[name]
         change = float((theirs - before[name]).norm())
         # Newton-Schulz in bfloat16 (8 bits) amplifies its rounding; Adam's first step is a sign.
-        bound = 0.1 if id(parameters[name]) in matrices else 0.02
+        bound = 0.1 if name in parameters and id(parameters[name]) in matrices else 0.02
         assert float((ours - theirs).norm()) <= bound * change + 1e-7, name
+        assert name in parameters or change == 0, name
         average = before[name] + following * (ours - before[name])
         assert torch.allclose(run.average[name], average, atol=1e-6), name
 
@@ -143,6 +148,25 @@ def test_no_step_closes_a_channel(run: Run) -> None:
     step_of(run).step(1e-3, 0.5, 1.0)
     lowest = initial_log_gain(run.model.analysis.log_gain.shape[1])
     assert torch.allclose(run.model.analysis.log_gain.detach(), lowest - torch.tensor(WIDEST_STEP).log())
+
+
+def test_no_step_takes_a_scale_to_where_no_decoder_holds_it(run: Run) -> None:
+    with torch.no_grad():
+        run.model.synthesis.log_scale.add_(5)
+    step_of(run).step(1e-3, 0.5, 1.0)
+    assert run.model.synthesis.log_scale.max() == torch.tensor(LARGEST_LOG_SCALE)
+
+
+def test_only_the_synthesis(made: Run, tmp_path: Path) -> None:
+    config = TrainingConfig(**(vars(made.config) | {"only_synthesis": True}))
+    run = Run.create(tmp_path / "run", config, tiny_config(), CPU, made.model.state_dict())
+    before = {name: value.clone() for name, value in run.model.state_dict().items()}
+    step = step_of(run)
+    for _ in range(2):  # the last layer is zero at first
+        step.step(1e-3, 0.5, 1.0)
+    assert step.take_sums()["loss"] > 0
+    changed = {name for name, value in run.model.state_dict().items() if not torch.equal(value, before[name])}
+    assert changed == {f"synthesis.{name}" for name, _ in run.model.synthesis.named_parameters()}
 
 
 def test_float32_stays_float32(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,13 +11,23 @@ import pytest
 import torch
 from torch import Tensor
 
-from latentcodec.codec.native.coder import NativeCodec
 from latentcodec.errors import InvalidWeights
-from latentcodec.nn.native.entropy_model import ROWS, SMALLEST_SCALE
+from latentcodec.nn.exact.numpy_engine import NumpyEngine
+from latentcodec.nn.knots import OCTAVE
+from latentcodec.nn.native.config import FRACTION, LAPPING_UNIT, ROWS
+from latentcodec.nn.native.entropy_model import SMALLEST_SCALE
+from latentcodec.nn.native.integer_synthesis import LAPPING_BITS, SKIP_BITS
 from latentcodec.nn.native.model import NativeModel
-from latentcodec.training.native.export import TOTAL, WIDEST, build_tables, export, integer_tensors
+from latentcodec.training.native.export import (
+    TOTAL,
+    WIDEST,
+    build_tables,
+    export,
+    integer_tensors,
+    synthesis_tensors,
+)
 from latentcodec.weights.native import NativeWeights, read_weights
-from tests.conftest import photograph, tiny_config
+from tests.conftest import native_codec, photograph, psnr, tiny_config
 
 MIXTURES = [(0.18, 1.76), (0.5, 3.0), (0.02, 6.0), (0.9, 1.05)]  # weight and relative width of the tail
 
@@ -99,15 +109,15 @@ def test_the_file_loads_and_codes(exported: Path, tiny_model: NativeModel) -> No
     weights = read_weights(exported)
     assert weights.config == tiny_model.config == tiny_config()
     assert weights.card == {"steps": 40, "pictures": "samples"}
-    codec = NativeCodec(weights, torch.device("cpu"))
+    codec = native_codec(weights)
     pixels = photograph("coffee", 96, 64)
     y = codec.analyse(pixels, 3000)
     tile = codec.encode_tile(y, 3000)
-    assert torch.equal(codec.decode_tile(tile.stream, tile.digest, 3000, 8, 12).latents, tile.latents)
+    assert np.array_equal(codec.decode_tile(tile.stream, tile.digest, 3000, 8, 12).latents, tile.latents)
     with torch.no_grad():
         x = torch.from_numpy(pixels).permute(2, 0, 1)[None] / 255
         ours = tiny_model.analysis(x, torch.tensor([3000.0]))[0]
-    assert torch.allclose(y, ours, atol=0.05)  # float16 weights
+    assert np.allclose(y, ours.numpy(), atol=0.05)  # float16 weights
 
 
 def test_exporting_twice_gives_the_same_weights(
@@ -118,7 +128,7 @@ def test_exporting_twice_gives_the_same_weights(
     assert (first.number, first.config, first.card) == (again.number, again.config, again.card)
     assert first.tensors.keys() == again.tensors.keys()
     for name, tensor in first.tensors.items():
-        assert torch.equal(tensor.view(-1).view(torch.uint8), again.tensors[name].view(-1).view(torch.uint8))
+        assert tensor.tobytes() == again.tensors[name].tobytes(), name
 
 
 def copy(model: NativeModel) -> NativeModel:
@@ -140,8 +150,15 @@ CHANGES: dict[str, tuple[Callable[[NativeModel], Tensor], str]] = {
     "row offset": (lambda m: m.entropy.row_offset, "networks"),
     "hyper row": (lambda m: m.entropy.hyper_row, "networks"),
     "mixture": (lambda m: m.entropy.tail_logit, "networks"),
-    "synthesis": (lambda m: m.synthesis.conv_in.weight, "synthesis"),
+    "synthesis weight": (lambda m: m.synthesis.layers["in/conv"].conv.weight, "synthesis"),
+    "synthesis bias": (lambda m: m.synthesis.layers["fine/conv1"].bias, "synthesis"),
+    "narrowing": (lambda m: m.synthesis.layers["out/narrow"].bias, "synthesis"),
+    "block transform": (lambda m: m.synthesis.skip, "synthesis"),
+    "lapping": (lambda m: m.synthesis.lapping.planes[1], "synthesis"),
     "inverse gain": (lambda m: m.synthesis.log_gain, "synthesis"),
+    "scale": (lambda m: m.synthesis.log_scale, "synthesis"),
+    "gain of the logarithms": (lambda m: m.synthesis.input_log_gain, "synthesis"),
+    "gain of the stream": (lambda m: m.synthesis.stream_log_gain, "synthesis"),
     "analysis": (lambda m: m.analysis.conv_in.weight, "none"),
     "hyper analysis": (lambda m: m.entropy.analysis.conv_in.weight, "none"),
 }
@@ -167,9 +184,71 @@ def test_offsets_far_outside_are_clamped_not_wrapped(tiny_model: NativeModel) ->
     assert tensors["integer.hyper_row"].max() < 0
 
 
-def test_weights_that_break_the_bound_are_not_exported(tiny_model: NativeModel, tmp_path: Path) -> None:
+def test_what_a_decoder_shows_is_what_training_does(exported: Path, tiny_model: NativeModel) -> None:
+    """At a knot: the integers of the branch are the same, and the block transform is rounded finely."""
+    synthesis = read_weights(exported).integer_synthesis(NumpyEngine())
+    x = torch.from_numpy(photograph("coffee", 96, 64)).permute(2, 0, 1)[None] / 255
+    for level in (0, 2000, 4000):
+        at = torch.tensor([float(level)])
+        with torch.no_grad():
+            latents, _, _ = tiny_model.entropy(tiny_model.analysis(x, at), at, relaxed=False)
+            shown = tiny_model.synthesis(latents, at)[0].permute(1, 2, 0)
+        found = synthesis((latents[0] * FRACTION).to(torch.int32).numpy(), level)
+        samples = (shown * 255).round().clamp(0, 255).numpy()
+        assert np.abs(samples - found).max() <= 1
+
+
+def test_an_untrained_model_can_be_exported(tmp_path: Path) -> None:
+    """Every start lies within a decoder's bounds, and gives the block transform."""
+    torch.manual_seed(1)
+    export(NativeModel(tiny_config()), {}, tmp_path / "new.safetensors")
+    codec = native_codec(read_weights(tmp_path / "new.safetensors"), NumpyEngine())
+    pixels = photograph("coffee", 64, 64)
+    for level in (0, 4000):
+        y = codec.analyse(pixels, level)
+        shown = codec.synthesise(np.rint(FRACTION * y).astype(np.int32), level)
+        assert psnr(pixels, shown) > 25  # of 40 channels
+
+
+def test_the_fixed_point_is_finer_than_what_it_stands_for(tiny_model: NativeModel) -> None:
+    tensors = synthesis_tensors(tiny_model.synthesis)
+    skip = tensors["synthesis.skip"] * 2.0**-SKIP_BITS
+    assert np.abs(skip - tiny_model.synthesis.skip.numpy()).max() <= 2.0 ** -(SKIP_BITS + 1)
+    for index, plane in enumerate(tiny_model.synthesis.lapping.planes):
+        stored = tensors[f"synthesis.lapping.planes.{index}"] * 2.0**-LAPPING_BITS
+        assert np.abs(stored - LAPPING_UNIT * plane.numpy()).max() <= 2.0 ** -(LAPPING_BITS + 1)
+    # Octaves: of a latent's sixteenth to a 64th of an 8-bit step, and of a wide unit to a 256th of one.
+    step = 255 * 64 / 16 * (-tiny_model.synthesis.log_gain).exp().numpy()
+    assert np.allclose(2.0 ** (tensors["synthesis.log_gain"] / OCTAVE), step, rtol=1e-4)
+    scale = 255 * tiny_model.synthesis.log_scale.exp().numpy()
+    assert np.allclose(2.0 ** (tensors["synthesis.log_scale"] / OCTAVE), scale, rtol=1e-4)
+    # Logarithms have 12 fractional bits, and wide maps 8.
+    gains = 2.0 ** (tensors["synthesis.input_log_gain"] / OCTAVE)
+    assert np.allclose(gains * 16, tiny_model.synthesis.input_log_gain.exp2().numpy(), rtol=1e-4)
+    gains = 2.0 ** (tensors["synthesis.stream_log_gain"] / OCTAVE)
+    assert np.allclose(gains, tiny_model.synthesis.stream_log_gain.exp2().numpy(), rtol=1e-4)
+
+
+BEYOND: dict[str, tuple[Callable[[NativeModel], Tensor], float, str]] = {
+    "context0_in": (lambda m: m.entropy.layers["context0_in"].bias, 1e6, "an accumulator can reach"),
+    "in.conv": (lambda m: m.synthesis.layers["in/conv"].bias, 1e6, "an accumulator can reach"),
+    "fine.narrow": (lambda m: m.synthesis.layers["fine/narrow"].bias, 1e5, "a sum can reach"),
+    "skip": (lambda m: m.synthesis.skip, 1.0, "32768 in 2\\^-15 is past the limit of 32767"),
+    "lapping.planes.2": (lambda m: m.synthesis.lapping.planes[2], 10.0, "in 2\\^-14 is past the limit"),
+    "log_gain": (lambda m: m.synthesis.log_gain, -12.0, "shifts .* are outside 1 to 40"),
+    "log_scale": (lambda m: m.synthesis.log_scale, 1.0, "shifts .* are outside 1 to 22"),
+    "input_log_gain": (lambda m: m.synthesis.input_log_gain, 11.0, "shifts .* are outside 1 to 22"),
+    "stream_log_gain": (lambda m: m.synthesis.stream_log_gain, 7.0, "shifts .* are outside 1 to 22"),
+}
+
+
+@pytest.mark.parametrize("name", BEYOND)
+def test_weights_that_break_a_bound_are_not_exported(
+    tiny_model: NativeModel, tmp_path: Path, name: str
+) -> None:
     model = copy(tiny_model)
-    model.entropy.layers["context0_in"].bias.fill_(1e6)  # type: ignore[union-attr, operator]
-    with pytest.raises(InvalidWeights, match="context0_in"):
+    part, value, message = BEYOND[name]
+    part(model).fill_(value)
+    with pytest.raises(InvalidWeights, match=f"{name}: .*{message}"):
         export(model, {}, tmp_path / "bad.safetensors")
     assert not list(tmp_path.iterdir())

@@ -19,7 +19,7 @@ import torch
 from PIL import Image
 
 from latentcodec.errors import TrainingError
-from latentcodec.nn.native.transform import WIDEST_STEP, initial_log_gain
+from latentcodec.nn.native.transform import LARGEST_LOG_SCALE, WIDEST_STEP, initial_log_gain
 from latentcodec.training.data import is_held_out
 from latentcodec.training.native import loop
 from latentcodec.training.native.loop import Run, TrainingConfig
@@ -192,6 +192,30 @@ def test_no_step_closes_a_channel(tmp_path: Path, pictures: Path) -> None:
     run.train_step()
     lowest = initial_log_gain(run.model.analysis.log_gain.shape[1]) - math.log(WIDEST_STEP)
     assert torch.equal(run.model.analysis.log_gain.detach(), lowest)
+
+
+def test_no_step_takes_a_scale_to_where_no_decoder_holds_it(tmp_path: Path, pictures: Path) -> None:
+    run = create(tmp_path / "run", pictures)
+    with torch.no_grad():
+        run.model.synthesis.log_scale.add_(5)
+    run.train_step()
+    assert run.model.synthesis.log_scale.max() == torch.tensor(LARGEST_LOG_SCALE)
+
+
+def test_only_the_synthesis_is_trained_where_that_is_asked_for(tmp_path: Path, pictures: Path) -> None:
+    """The same files, decoded better: what determines symbols stays to the bit, also in a resumed run."""
+    begun = create(tmp_path / "begun", pictures)
+    begun.train(steps=2, cooldown=0)
+    options = config(pictures, only_synthesis=True)
+    run = Run.create(tmp_path / "run", options, tiny_config(), CPU, begun.model.state_dict())
+    before = {name: value.clone() for name, value in run.model.state_dict().items()}
+    run.train(steps=1, cooldown=0)
+    resumed = Run.resume(tmp_path / "run", CPU)
+    assert resumed.config.only_synthesis
+    resumed.train(steps=1, cooldown=0)
+    for own in (resumed.model.state_dict(), resumed.average):
+        changed = {name for name, value in own.items() if not torch.equal(value, before[name])}
+        assert changed == {f"synthesis.{name}" for name, _ in run.model.synthesis.named_parameters()}
 
 
 def test_the_shares_of_the_distortion_reach_the_loss(

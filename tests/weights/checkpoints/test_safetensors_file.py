@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -39,6 +40,33 @@ def test_what_is_read(tmp_path: Path) -> None:
     assert shapes == {name: tuple(value.shape) for name, value in values.items()}
     assert all(torch.equal(read(name), value) for name, value in values.items())
     assert notes == {"note": "x"}
+
+
+def test_numpy_reads_the_same(tmp_path: Path) -> None:
+    types = torch.int8, torch.int16, torch.uint16, torch.int32, torch.float16, torch.float32
+    values = {str(kind): torch.arange(-3, 9).to(kind).view(3, 4) for kind in types}
+    values |= {"none": torch.empty(0, 7), "one": torch.tensor(5.0)}
+    save_file(values, tmp_path / "a.safetensors", metadata={"note": "x"})
+    by_torch = read_safetensors(tmp_path / "a.safetensors")
+    shapes, read, notes = read_safetensors(tmp_path / "a.safetensors", "np")
+    assert (shapes, notes) == (by_torch.shapes, by_torch.notes)
+    for name, value in values.items():
+        array = read(name)
+        assert isinstance(array, np.ndarray)
+        assert array.dtype == value.numpy().dtype
+        assert np.array_equal(array, by_torch.read(name).numpy())
+
+
+def test_types_that_numpy_lacks(tmp_path: Path) -> None:
+    kinds = {"b": torch.bfloat16, "e": torch.float8_e4m3fn}
+    save_file({name: torch.ones(3).to(kind) for name, kind in kinds.items()}, tmp_path / "a.safetensors")
+    shapes, read, _ = read_safetensors(tmp_path / "a.safetensors", "np")
+    assert shapes == {"b": (3,), "e": (3,)}
+    for name in kinds:
+        with pytest.raises(InvalidWeights, match=f"{name} cannot be read"):
+            read(name)
+    with pytest.raises(InvalidWeights, match=r"a\.safetensors: not a native model's weights file"):
+        read_weights(tmp_path / "a.safetensors")
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,1 @@
+"""Networks in exact integer arithmetic: layers, and the engines that compute them."""
