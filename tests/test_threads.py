@@ -20,7 +20,7 @@ import os, sys
 
 class Watch:
     def find_spec(self, name, *_):
-        if name == "torch":
+        if name in ("numpy", "torch"):
             print(*(os.environ.get(each) for each in {variables!r}), flush=True)
             os._exit(0)
 
@@ -28,7 +28,7 @@ sys.meta_path.insert(0, Watch())
 from {module} import main
 main({arguments!r})
 """
-"""Runs a program, and as PyTorch is imported writes what the environment then holds."""
+"""Runs a program, and as numpy or PyTorch is imported writes what the environment then holds."""
 
 
 @pytest.fixture
@@ -75,7 +75,7 @@ def test_it_is_too_late_for_a_loaded_pytorch(monkeypatch: pytest.MonkeyPatch) ->
         ("benchmarks.__main__", ["speed"], {}),
     ],
 )
-def test_programs_set_it_before_pytorch_is_loaded(
+def test_programs_set_it_before_numpy_and_pytorch_are_loaded(
     module: str, arguments: list[str], own: dict[str, str], tmp_path: Path
 ) -> None:
     expected = own or BRIEF_SPIN

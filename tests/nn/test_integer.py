@@ -25,8 +25,8 @@ from latentcodec.nn.integer import (
 from latentcodec.nn.knots import KNOTS, LEVELS_PER_KNOT, MAX_LEVEL
 from latentcodec.weights.native import NativeWeights
 from tests.nn.exact import reference_engine
+from tests.nn.exact.engine_cases import narrow_layer, random_layer
 from tests.nn.exact.reference_engine import ReferenceEngine
-from tests.nn.exact.test_layer import narrow_layer, random_layer
 
 REFERENCE = ReferenceEngine()
 

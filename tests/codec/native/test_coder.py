@@ -17,6 +17,7 @@ from latentcodec.nn.native.config import FRACTION, MEAN_LIMIT
 from latentcodec.nn.native.entropy_model import take_step, to_cells
 from latentcodec.weights.native import NativeWeights
 from tests.conftest import native_codec, photograph, psnr
+from tests.nn.exact.engine_cases import RIGHT
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 2), (2, 1), (3, 3), (4, 5), (7, 9), (9, 13), (1, 40)])
@@ -175,7 +176,7 @@ def test_every_engine_codes_and_decodes_the_same(
     native: NativeCodec, weights: NativeWeights, size: tuple[int, int]
 ) -> None:
     """Of the same latents: the same bytes, and of these the same pixels."""
-    engines = NumpyEngine(), torch_engine("cpu", False), torch_engine("cpu", True)
+    engines = NumpyEngine(), *(torch_engine("cpu", int8) for int8 in (False, True)[: 1 + RIGHT])
     codecs = [native_codec(weights, engine) for engine in engines]
     for level in (0, 2345, 4000):
         y = native.analyse(photograph("coffee", size[1] * 8, size[0] * 8), level)

@@ -255,7 +255,7 @@ def test_a_halo_makes_a_core_s_slopes(native: NativeCodec, unrounded: None) -> N
         assert torch.allclose(part.distortion, whole.distortion[:, x // 2 : x // 2 + 8], rtol=0.1)
         for ours, theirs in zip(part.gradients, whole.gradients, strict=True):
             expected = theirs[:, :, x : x + 16]
-            assert (ours - expected).norm() < 0.05 * expected.norm()
+            assert (ours - expected).norm() < 0.1 * expected.norm()
 
 
 def test_rounding_leaves_slopes_what_they_are(native: NativeCodec, request: pytest.FixtureRequest) -> None:

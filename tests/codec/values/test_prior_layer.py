@@ -14,8 +14,8 @@ from torch import Tensor
 from latentcodec.codec.values.prior_layer import RunnableLayer
 from latentcodec.nn.exact.layer import ACCUMULATOR_LIMIT, ACTIVATION_LIMIT, IntegerLayer
 from latentcodec.nn.knots import LEVELS_PER_KNOT, MAX_LEVEL
+from tests.nn.exact.engine_cases import random_layer
 from tests.nn.exact.reference_engine import ReferenceEngine
-from tests.nn.exact.test_layer import random_layer
 
 CPU = torch.device("cpu")
 

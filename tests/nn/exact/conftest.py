@@ -1,8 +1,9 @@
-"""The compiled engine as the tests need it: of this checkout's sources, and with any instructions."""
+"""Engines as the tests need them; the compiled one of this checkout's sources, and with any instructions."""
 
 from __future__ import annotations
 
 import os
+from typing import Any
 
 import pytest
 
@@ -10,7 +11,9 @@ from latentcodec.errors import InvalidArgument
 from latentcodec.kernel.library import CHOICE
 from latentcodec.nn.exact import workers
 from latentcodec.nn.exact.compiled_engine import CompiledEngine, Instructions
+from latentcodec.nn.exact.engine import Engine
 from tests.kernel import built
+from tests.nn.exact.engine_cases import NAMES, ON_CPU
 
 
 @pytest.fixture
@@ -40,3 +43,9 @@ def shared(built_kernel: None, monkeypatch: pytest.MonkeyPatch) -> CompiledEngin
     """On three threads that share even the least work."""
     monkeypatch.setattr(workers, "LEAST_WORK", 1)
     return CompiledEngine(threads=3)
+
+
+@pytest.fixture(params=NAMES)
+def engine(request: pytest.FixtureRequest) -> Engine[Any]:
+    """Numpy's and PyTorch's, on the CPU."""
+    return ON_CPU[request.param]

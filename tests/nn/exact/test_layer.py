@@ -21,35 +21,7 @@ from latentcodec.nn.exact.layer import (
 )
 from latentcodec.nn.knots import KNOTS
 from latentcodec.weights.native import NativeWeights
-
-
-def random_layer(
-    seed: int,
-    inputs: int = 12,
-    outputs: int = 8,
-    kernel: int = 3,
-    gain: int = 0,
-    activation: Activation = Activation.WIDE,
-) -> IntegerLayer:
-    """A valid layer of no special kind."""
-    random = np.random.default_rng(seed)
-    return IntegerLayer(
-        random.integers(-127, 128, (outputs, inputs, kernel, kernel), np.int8),
-        random.integers(-100_000, 100_000, (KNOTS, outputs), np.int32),
-        random.integers(gain + 1, 15, outputs, np.int8),
-        gain,
-        activation,
-    )
-
-
-def narrow_layer(seed: int, channels: int = 6, activation: Activation = Activation.TENTH) -> NarrowLayer:
-    """A valid narrowing of no special kind."""
-    random = np.random.default_rng(seed)
-    return NarrowLayer(
-        random.integers(-40_000, 40_000, (KNOTS, channels), np.int32),
-        random.integers(1, 10, channels, np.int8),
-        activation,
-    )
+from tests.nn.exact.engine_cases import narrow_layer, random_layer
 
 
 def test_shipped_layers_are_within_the_proved_bound(weights: NativeWeights) -> None:
