@@ -20,7 +20,7 @@ import os, sys
 
 class Watch:
     def find_spec(self, name, *_):
-        if name in ("numpy", "torch"):
+        if name == {library!r}:
             print(*(os.environ.get(each) for each in {variables!r}), flush=True)
             os._exit(0)
 
@@ -28,7 +28,7 @@ sys.meta_path.insert(0, Watch())
 from {module} import main
 main({arguments!r})
 """
-"""Runs a program, and as numpy or PyTorch is imported writes what the environment then holds."""
+"""Runs a program, and as a library is imported writes what the environment then holds."""
 
 
 @pytest.fixture
@@ -67,20 +67,25 @@ def test_it_is_too_late_for_a_loaded_pytorch(monkeypatch: pytest.MonkeyPatch) ->
 
 
 @pytest.mark.parametrize(
-    ("module", "arguments", "own"),
+    ("module", "arguments", "library", "own"),
     [
-        ("latentcodec.__main__", ["compress", "samples/astronaut.png", "OUT"], {}),
-        ("latentcodec.__main__", ["compress", "samples/astronaut.png", "OUT"], {"KMP_BLOCKTIME": "7"}),
-        ("latentcodec.cli.main", ["train", "run", "samples", "--out", "OUT"], {}),
-        ("benchmarks.__main__", ["speed"], {}),
+        ("latentcodec.__main__", ["compress", "samples/astronaut.png", "OUT"], "numpy", {}),
+        (
+            "latentcodec.__main__",
+            ["compress", "samples/astronaut.png", "OUT"],
+            "numpy",
+            {"KMP_BLOCKTIME": "7"},
+        ),
+        ("latentcodec.cli.main", ["train", "run", "samples", "--out", "OUT"], "torch", {}),
+        ("benchmarks.__main__", ["networks"], "torch", {}),
     ],
 )
 def test_programs_set_it_before_numpy_and_pytorch_are_loaded(
-    module: str, arguments: list[str], own: dict[str, str], tmp_path: Path
+    module: str, arguments: list[str], library: str, own: dict[str, str], tmp_path: Path
 ) -> None:
     expected = own or BRIEF_SPIN
     arguments = [str(tmp_path / "out.lci") if word == "OUT" else word for word in arguments]
-    code = AT_IMPORT.format(module=module, arguments=arguments, variables=WAIT_VARIABLES)
+    code = AT_IMPORT.format(module=module, arguments=arguments, library=library, variables=WAIT_VARIABLES)
     done = subprocess.run(
         [sys.executable, "-c", code],
         capture_output=True,
