@@ -14,6 +14,7 @@ from latentcodec.codec.native import distortion
 from latentcodec.codec.native.coder import NativeCodec
 from latentcodec.codec.native.distortion import CELL, STRUCTURE, VISIBLE, _distortion, measure
 from latentcodec.codec.native.tile_search import search_network
+from latentcodec.nn.device import full_precision
 from latentcodec.nn.perceptual import VISIBLE_SCALE, visible_cells, visible_difference
 from latentcodec.nn.structure import MS_SSIM_SCALE, ms_ssim, structure_cells
 from tests.conftest import photograph, picture
@@ -99,8 +100,11 @@ def test_sides_need_not_be_whole_cells(height: int, width: int) -> None:
     assert _distortion(x, x, counts).abs().max() < ROUNDING
 
 
-def test_a_gray_picture_is_measured_as_it_is_shown(native: NativeCodec) -> None:
+def test_a_gray_picture_is_measured_as_it_is_shown(
+    native: NativeCodec, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The mean of the channels, in each of the three: what a decoder makes of a gray picture."""
+    monkeypatch.setattr(distortion, "fast_precision", full_precision)
     level = 2400
     pixels = photograph("chelsea", 64, 64)
     pixels[:] = pixels[..., 1:2]

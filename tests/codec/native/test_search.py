@@ -17,7 +17,8 @@ from latentcodec.codec.native.tile_search import TileSearch, search_network
 from latentcodec.codec.planes import LatentBox, empty_plane, with_halo
 from latentcodec.container.chunks import DEFAULT_LIMITS
 from latentcodec.container.file import unpack
-from latentcodec.nn import integer
+from latentcodec.nn import device, integer
+from latentcodec.nn.device import full_precision
 from latentcodec.nn.exact.numpy_engine import NumpyEngine
 from latentcodec.nn.layers import lambda_of_level
 from latentcodec.nn.native import transform
@@ -213,7 +214,13 @@ def slopes_of(native: NativeCodec, pixels: Pixels, latents: Ints, box: LatentBox
 
 
 @pytest.fixture
-def unrounded(monkeypatch: pytest.MonkeyPatch) -> None:
+def exact(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In float32, whatever the processor multiplies besides."""
+    monkeypatch.setattr(distortion, "fast_precision", full_precision)
+
+
+@pytest.fixture
+def unrounded(exact: None, monkeypatch: pytest.MonkeyPatch) -> None:
     """The network as its gradients take it to be: what rounds in it would hide small differences."""
     for module in (integer, transform):
         monkeypatch.setattr(module, "round_half_up", lambda values: values)
@@ -258,15 +265,31 @@ def test_a_halo_makes_a_core_s_slopes(native: NativeCodec, unrounded: None) -> N
             assert (ours - expected).norm() < 0.1 * expected.norm()
 
 
-def test_rounding_leaves_slopes_what_they_are(native: NativeCodec, request: pytest.FixtureRequest) -> None:
+def test_rounding_leaves_slopes_what_they_are(
+    native: NativeCodec, exact: None, request: pytest.FixtureRequest
+) -> None:
     """Straight through: where activations round changes what is measured, and not where it leads."""
     pixels = photograph("coffee", 96, 96)
     y = native.analyse(pixels, LEVEL)
     tile = native.quantise(step_targets(y), native.hyperlatents(y, LEVEL), LEVEL, 12, 12)
-    exact = slopes_of(native, pixels, tile.latents, (0, 0, 12, 12))
+    rounded = slopes_of(native, pixels, tile.latents, (0, 0, 12, 12))
     request.getfixturevalue("unrounded")
     smooth = slopes_of(native, pixels, tile.latents, (0, 0, 12, 12))
-    assert (exact.distortion - smooth.distortion).norm() < 0.05 * smooth.distortion.norm()
-    for ours, theirs in zip(exact.gradients, smooth.gradients, strict=True):
+    assert (rounded.distortion - smooth.distortion).norm() < 0.05 * smooth.distortion.norm()
+    for ours, theirs in zip(rounded.gradients, smooth.gradients, strict=True):
         alike = float((ours * theirs).sum() / (ours.norm() * theirs.norm()))
         assert 0.8 < alike < 0.9999
+
+
+def test_estimates_in_bfloat16_are_close(native: NativeCodec, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sums of eight bits in an integer network: what is measured hardly changes, nor where it leads."""
+    pixels = photograph("coffee", 96, 96)
+    y = native.analyse(pixels, LEVEL)
+    tile = native.quantise(step_targets(y), native.hyperlatents(y, LEVEL), LEVEL, 12, 12)
+    monkeypatch.setattr(device, "_cpu_multiplies_bfloat16", lambda: True)
+    fast = slopes_of(native, pixels, tile.latents, (0, 0, 12, 12))
+    monkeypatch.setattr(distortion, "fast_precision", full_precision)
+    exact = slopes_of(native, pixels, tile.latents, (0, 0, 12, 12))
+    assert 0 < (fast.distortion - exact.distortion).norm() < 0.05 * exact.distortion.norm()
+    for ours, theirs in zip(fast.gradients, exact.gradients, strict=True):
+        assert float((ours * theirs).sum() / (ours.norm() * theirs.norm())) > 0.9
