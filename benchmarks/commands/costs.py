@@ -51,9 +51,10 @@ def speed_command(
     process.
     """
     from benchmarks.experiments.scaling import SIZES, run, write
-    from benchmarks.experiments.speed import PEERS, cores, measure, speed_table
+    from benchmarks.experiments.speed import PEERS, measure, speed_table
     from benchmarks.peers import find_peers
     from benchmarks.pictures.datasets import load
+    from latentcodec.parallel import cores
 
     if scaling:
         points = []
@@ -118,8 +119,8 @@ def busy_command(
     import tempfile
 
     from benchmarks.experiments.busy import busy_table, measure
-    from benchmarks.experiments.speed import cores
     from latentcodec.codec.api import Codec
+    from latentcodec.parallel import cores
     from latentcodec.threads import BRIEF_SPIN
 
     used = threads or cores()
@@ -140,7 +141,7 @@ def busy_command(
 def hostile_command(side: int, threads: int | None) -> None:
     """Say what the worst files cost to decode, beside an honest file of as many pixels (docs/security.md)."""
     from benchmarks.experiments.hostile import hostile_table, measure
-    from benchmarks.experiments.speed import cores
+    from latentcodec.parallel import cores
 
     if side % 256:
         raise click.BadParameter(f"{side} is no multiple of 256", param_hint="--side")

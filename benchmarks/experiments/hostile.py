@@ -12,8 +12,6 @@ from __future__ import annotations
 
 import io
 import json
-import os
-import subprocess
 import sys
 import tempfile
 import time
@@ -25,7 +23,7 @@ import numpy as np
 from PIL import Image
 from rich.table import Table
 
-from benchmarks.experiments.speed import thread_settings
+from benchmarks.experiments.alone import ROOT, measure_alone
 from benchmarks.runs.memory import PeakMemory
 from latentcodec.codec.api import Codec
 from latentcodec.codec.lossless import NO_HASH, pack_pixels
@@ -34,17 +32,14 @@ from latentcodec.codec.native.networks import encoder_networks
 from latentcodec.codec.planes import latent_box
 from latentcodec.container.file import File, Tile, pack
 from latentcodec.container.header import MAX_QUALITY_LEVEL, MIN_TILE_SIDE, PIXELS, Header
-from latentcodec.errors import LatentCodecError
 from latentcodec.nn.exact.choice import choose_engine
 from latentcodec.nn.native.integer_model import Ints
 from latentcodec.weights.native import NATIVE_MODEL, shipped_weights
 
 __all__ = ["HONEST", "Cost", "files", "hostile_table", "measure"]
 
-ROOT = Path(__file__).parents[2]
 HONEST = "honest: a photograph, quality 60"
 LEVEL = 2640  # of quality 60
-SECONDS = 3600  # a process that takes longer has failed
 
 
 @dataclass(frozen=True)
@@ -130,19 +125,7 @@ def measure(side: int, threads: int) -> Iterator[tuple[str, Cost]]:
         for name, data in files(side):
             path = Path(folder) / ("picture.png" if name.startswith("PNG") else "picture.lci")
             path.write_bytes(data)
-            command = [sys.executable, "-m", __name__, str(path)]
-            done = subprocess.run(
-                command,
-                cwd=ROOT,
-                env=os.environ | thread_settings(threads),
-                capture_output=True,
-                text=True,
-                timeout=SECONDS,
-                check=False,
-            )
-            if done.returncode:
-                raise LatentCodecError(f"{name}: {done.stderr.strip().splitlines()[-1:]}")
-            yield name, Cost(len(data), **json.loads(done.stdout))
+            yield name, Cost(len(data), **measure_alone(name, __name__, [str(path)], threads))
 
 
 def hostile_table(costs: dict[str, Cost], side: int) -> Table:

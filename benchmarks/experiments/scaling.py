@@ -10,8 +10,6 @@ parent's.
 from __future__ import annotations
 
 import json
-import os
-import subprocess
 import sys
 import tempfile
 import time
@@ -22,21 +20,18 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
-from benchmarks.experiments.speed import thread_settings
+from benchmarks.experiments.alone import ROOT, measure_alone
 from benchmarks.pictures.arrays import Pixels
 from benchmarks.pictures.datasets import load
 from benchmarks.report.plot import save
 from latentcodec.atomic import write_atomically
-from latentcodec.errors import LatentCodecError
 
 __all__ = ["SIZES", "Point", "run", "synthetic", "write"]
 
-ROOT = Path(__file__).parents[2]
 SAMPLES = ("astronaut.png", "coffee.png", "chelsea.png")
 SIZES = (0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50)
 """Megapixels."""
 SIDES = 3 / 2  # width over height
-SECONDS = 3600  # a process that takes longer has failed
 
 
 @dataclass(frozen=True)
@@ -121,26 +116,8 @@ def write(points: Sequence[Point], out: Path) -> None:
 
 def _process(direction: str, file: Path, megapixels: float, quality: float, threads: int) -> dict[str, float]:
     arguments = [direction, str(file), str(megapixels), str(quality)]
-    command = [sys.executable, "-m", "benchmarks.experiments.scaling", *arguments]
-    try:
-        process = subprocess.run(
-            command,
-            cwd=ROOT,
-            env=os.environ | thread_settings(threads),
-            capture_output=True,
-            text=True,
-            timeout=SECONDS,
-            check=False,
-        )
-    except subprocess.TimeoutExpired as error:
-        raise LatentCodecError(
-            f"{direction} of {megapixels:g} megapixels took more than {SECONDS} seconds"
-        ) from error
-    if process.returncode:
-        why = process.stderr.strip().splitlines()[-1:] or [f"exit status {process.returncode}"]
-        raise LatentCodecError(f"{direction} of {megapixels:g} megapixels failed: {why[0]}")
-    measured: dict[str, float] = json.loads(process.stdout)
-    return measured
+    what = f"{direction} of {megapixels:g} megapixels"
+    return measure_alone(what, "benchmarks.experiments.scaling", arguments, threads)
 
 
 def _child(direction: str, file: Path, megapixels: float, quality: float) -> dict[str, float]:

@@ -26,6 +26,7 @@ from typing import Any
 import numpy as np
 from rich.table import Table
 
+from benchmarks.experiments.alone import thread_settings
 from benchmarks.experiments.equal_bytes import nearest_not_over
 from benchmarks.experiments.macs import analysis_macs, entropy_macs, hyper_analysis_macs, synthesis_macs
 from benchmarks.peers import Peer, make_peer
@@ -45,11 +46,9 @@ __all__ = [
     "PEERS",
     "TOTAL",
     "Speed",
-    "cores",
     "measure",
     "speed_table",
     "stopwatch",
-    "thread_settings",
 ]
 
 ENTROPY, TOTAL = "integer entropy model", "total"
@@ -91,16 +90,6 @@ class Speed:
         """How much of the matrix product's rate a stage reaches, 0 to about 1; None if it is no network."""
         macs, seconds = self.macs[direction].get(stage), self.seconds[direction][stage]
         return macs / seconds / self.matrix_rate if macs and seconds > 0 else None
-
-
-def cores() -> int:
-    """The cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def thread_settings(threads: int) -> dict[str, str]:
-    """The environment of a process whose libraries use so many threads: they read it when they are loaded."""
-    return dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), str(threads))
 
 
 @contextmanager

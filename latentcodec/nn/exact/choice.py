@@ -1,10 +1,11 @@
 """Which engine computes a picture. PyTorch is loaded only where it is worth its start.
 
-    LATENTCODEC_ENGINE, device, pixels, is PyTorch loaded? ─► one of compiled, numpy,
-                                                                torch int8, torch float32, CUDA
+    LATENTCODEC_ENGINE, pixels, is PyTorch loaded? ─► one of compiled, numpy, torch int8, torch float32
+    device "cuda" ─► tried on extreme values ─► torch on CUDA
 
 All give the same integers, so this is a question of time alone. Importing PyTorch takes longer than a picture
 of ordinary size does: a program that has not loaded it gets an engine without, unless the picture is large.
+CUDA has not run on any machine yet. So it is off where nobody names it, and proved where somebody does.
 """
 
 from __future__ import annotations
@@ -12,12 +13,12 @@ from __future__ import annotations
 import os
 import sys
 from functools import lru_cache
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from latentcodec.errors import InvalidArgument
 from latentcodec.nn.exact.engine import Engine
 from latentcodec.nn.exact.numpy_engine import NumpyEngine
+from latentcodec.nn.exact.self_test import computes_right
 from latentcodec.parallel import workers
 
 if TYPE_CHECKING:
@@ -25,9 +26,7 @@ if TYPE_CHECKING:
 
 CHOICE = "LATENTCODEC_ENGINE"  #: the environment's variable: one of ENGINES
 ENGINES = ("auto", "compiled", "numpy", "torch-int8", "torch-float32")
-# From so many pixels on, what PyTorch is faster by, on a GPU or with int8 products, is worth its start.
-WORTH_LOADING = 4_000_000
-_GPU = Path("/dev/nvidiactl")  # there where the driver of NVIDIA's GPUs is loaded, on Linux
+WORTH_LOADING = 4_000_000  # pixels from which on what PyTorch is faster by than numpy is worth its start
 
 
 def choose_engine(device: str, pixels: int) -> Engine[Any]:
@@ -43,16 +42,10 @@ def choose_engine(device: str, pixels: int) -> Engine[Any]:
         return torch_engine(device, None)
     if choice != "auto":
         return _named(choice)
-    loaded = "torch" in sys.modules
-    large = pixels >= WORTH_LOADING
-    if device == "auto" and (loaded or (large and _GPU.exists())):
-        from latentcodec.nn.device import choose_device
-
-        if choose_device(device).type == "cuda":
-            return torch_engine(device, None)
     if (compiled := _compiled()) is not None:
         return compiled
-    return torch_engine("cpu", None) if loaded or large else _numpy()
+    worth = "torch" in sys.modules or pixels >= WORTH_LOADING
+    return torch_engine("cpu", None) if worth else _numpy()
 
 
 def _named(choice: str) -> Engine[Any]:
@@ -67,12 +60,21 @@ def _named(choice: str) -> Engine[Any]:
 
 @lru_cache(maxsize=8)
 def torch_engine(device: str, int8: bool | None) -> TorchEngine:
-    """PyTorch's engine on a device; int8: None where the machine decides."""
+    """PyTorch's engine on a device; int8: None where the machine decides.
+
+    Raises InvalidArgument for a device that is not there, and for a GPU that does not compute what it should.
+    """
     from latentcodec.nn.device import choose_device
     from latentcodec.nn.exact.torch_engine import TorchEngine, multiplies_int8
 
     chosen = choose_device(device)
-    return TorchEngine(chosen, int8=multiplies_int8(chosen) if int8 is None else int8)
+    engine = TorchEngine(chosen, int8=multiplies_int8(chosen) if int8 is None else int8)
+    if chosen.type != "cpu":
+        with engine.settings():
+            right = computes_right(engine)
+        if not right:
+            raise InvalidArgument(f"device {device!r}: it does not compute the right integers; use cpu")
+    return engine
 
 
 @lru_cache(maxsize=1)

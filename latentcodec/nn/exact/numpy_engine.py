@@ -153,9 +153,7 @@ def _convolution(layer: IntegerLayer) -> Layer[Floats]:
     matrix = (_matrix(layer.weight, np.float64) * scale).astype(np.float32)
     kernel = layer.weight.shape[-1]
 
-    @lru_cache(maxsize=2)
-    def offset(level: int) -> Floats:
-        return (interpolate_integers(layer.bias, level) * scale + 0.5).astype(np.float32)
+    offset = offsets(layer, scale)
 
     def run(x: Floats, level: int) -> Floats:
         bias = offset(level)
@@ -168,6 +166,16 @@ def _convolution(layer: IntegerLayer) -> Layer[Floats]:
         return _in_strips(x, matrix, kernel, finish)
 
     return run
+
+
+def offsets(layer: IntegerLayer | NarrowLayer, scale: Floats) -> Callable[[int], Floats]:
+    """Of a level what a layer adds before it rounds down: its bias in units of the output, and a half."""
+
+    @lru_cache(maxsize=2)
+    def offset(level: int) -> Floats:
+        return (interpolate_integers(layer.bias, level) * scale + 0.5).astype(np.float32)
+
+    return offset
 
 
 def float_convolution(weight: Floats, bias: Floats | None = None) -> Callable[[Floats], Floats]:
@@ -185,9 +193,7 @@ def _narrowing(layer: NarrowLayer) -> Layer[Floats]:
     scale = np.ldexp(1.0, -layer.shift.astype(np.int64))
     factor = scale.astype(np.float32)
 
-    @lru_cache(maxsize=2)
-    def offset(level: int) -> Floats:
-        return (interpolate_integers(layer.bias, level) * scale + 0.5).astype(np.float32)
+    offset = offsets(layer, scale)
 
     def run(x: Floats, level: int) -> Floats:
         bias, out = offset(level), np.empty_like(x)

@@ -33,7 +33,7 @@ from latentcodec.nn.exact.layer import (
     IntegerLayer,
     NarrowLayer,
 )
-from latentcodec.nn.knots import interpolate_integers
+from latentcodec.nn.exact.numpy_engine import offsets
 
 # Positions of a neighbourhood matrix: enough to keep the device busy, few enough to stay in a CPU's caches.
 STRIP_POSITIONS = {"cpu": 1024, "cuda": 1 << 15}
@@ -154,10 +154,7 @@ class TorchEngine:
         matrix = self._matrix(layer.weight)
         product = _int8_product(matrix) if self.int8 else (matrix * factor).__rmatmul__
 
-        @lru_cache(maxsize=2)
-        def offset(level: int) -> Tensor:
-            bias = interpolate_integers(layer.bias, level) * scale + 0.5
-            return self._tensor(bias.astype(np.float32))
+        offset = self._offsets(layer, scale)
 
         def run(x: Tensor, level: int) -> Tensor:
             bias = offset(level)
@@ -176,12 +173,14 @@ class TorchEngine:
         scale = np.ldexp(1.0, -layer.shift.astype(np.int64))
         factor = self._tensor(scale.astype(np.float32))
 
-        @lru_cache(maxsize=2)
-        def offset(level: int) -> Tensor:
-            bias = interpolate_integers(layer.bias, level) * scale + 0.5
-            return self._tensor(bias.astype(np.float32))
+        offset = self._offsets(layer, scale)
 
         return lambda x, level: activate_((x * factor).add_(offset(level)).floor_(), layer.activation)
+
+    def _offsets(self, layer: IntegerLayer | NarrowLayer, scale: NDArray[Any]) -> Callable[[int], Tensor]:
+        """numpy_engine.offsets on the device."""
+        offset = offsets(layer, scale)
+        return lru_cache(maxsize=2)(lambda level: self._tensor(offset(level)))
 
     def _in_strips(self, x: Tensor, kernel: int, finished: Callable[[Tensor], Tensor]) -> Tensor:
         """`finished` of the neighbourhoods (positions, k * k * I) of x (H, W, I), strip by strip."""

@@ -27,6 +27,7 @@ from latentcodec.nn.constants import DeviceConstant
 from latentcodec.nn.integer import TRAINING, TrainableIntegerConv, clamp, round_half_up, trainable_layer
 from latentcodec.nn.knots import KNOTS, MAX_LEVEL
 from latentcodec.nn.layers import FLOAT_OPERATIONS, interpolate_knots, signed_log
+from latentcodec.nn.native import integer_model
 from latentcodec.nn.native.analysis import hyper_analyse
 from latentcodec.nn.native.config import FRACTION, MEAN_LIMIT, ORDER, ROWS, STEPS, EntropyConfig
 from latentcodec.nn.native.entropy import OUTPUT_GAIN, context_step, entropy_layers, hyper_synthesis
@@ -74,7 +75,7 @@ def put_step(cells: Tensor, step: int, values: Tensor) -> None:
 def channel_order(channels: int, device: torch.device = _CPU) -> Tensor:
     """(C,) the latent channel of each entry that take_step returns; the same tensor at every call."""
     if channels not in _channel_orders:
-        _channel_orders[channels] = DeviceConstant([c for g in range(4) for c in range(g, channels, 4)])
+        _channel_orders[channels] = DeviceConstant(integer_model.channel_order(channels).tolist())
     return _channel_orders[channels].on(device)
 
 

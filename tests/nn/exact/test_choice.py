@@ -102,14 +102,25 @@ def test_with_pytorch_loaded(monkeypatch: pytest.MonkeyPatch, int8: bool) -> Non
     choice.torch_engine.cache_clear()
 
 
-def test_a_gpu_comes_before_all_else(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_gpu_is_off_unless_it_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(devices, "choose_device", lambda name: torch.device("cuda"))
     monkeypatch.setattr(torch_engine, "multiplies_int8", lambda device: True)
     monkeypatch.setattr(choice, "_compiled", Compiled)
+    monkeypatch.setattr(choice, "computes_right", lambda engine: engine.name == "torch int8 (cuda)")
     choice.torch_engine.cache_clear()
-    assert choose_engine("auto", 1).name == "torch int8 (cuda)"
-    assert choose_engine("cpu", 1).name == "compiled"
+    for device in ("auto", "cpu"):
+        assert choose_engine(device, WORTH_LOADING).name == "compiled"
+    assert choose_engine("cuda", 1).name == "torch int8 (cuda)"
     choice.torch_engine.cache_clear()
+
+
+def test_a_gpu_that_computes_wrong_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(devices, "choose_device", lambda name: torch.device("cuda"))
+    monkeypatch.setattr(torch_engine, "multiplies_int8", lambda device: True)
+    monkeypatch.setattr(choice, "computes_right", lambda engine: False)
+    choice.torch_engine.cache_clear()
+    with pytest.raises(InvalidArgument, match="does not compute the right integers; use cpu"):
+        choose_engine("cuda", 1)
 
 
 def run(code: str, **environment: str) -> list[str]:
@@ -148,17 +159,6 @@ def test_nor_do_engines_that_are_named(name: str) -> None:
         pytest.skip("the kernel is not built here")
     for code in (ORDINARY, LARGE):
         assert run(code, **{CHOICE: name}) == [name, "False"]
-
-
-def test_a_gpu_is_not_worth_it_for_a_small_picture(tmp_path: Path) -> None:
-    driver = tmp_path / "nvidiactl"
-    driver.touch()
-    there = f"import pathlib\nchoice._GPU = pathlib.Path({str(driver)!r})\n"
-    _, loaded = run(there + ORDINARY)
-    assert loaded == "False"
-    large = LARGE.replace("cpu", "auto")
-    assert run(there + large, **{KERNEL: "off"})[1] == "True"
-    assert run(there + large, **{CHOICE: "numpy"}) == ["numpy", "False"]
 
 
 def test_large_pictures_are_worth_loading_pytorch_where_there_is_no_kernel() -> None:
