@@ -23,7 +23,7 @@ from latentcodec.errors import InvalidArgument
 
 __all__ = ["ABI", "CHOICE", "FUNCTIONS", "LIBRARY", "Pointer", "int32s", "load", "pointer"]
 
-ABI = 1  #: LC_ABI of kernel.h: of all functions' arguments together
+ABI = 2  #: LC_ABI of kernel.h: of all functions' arguments together
 CHOICE = "LATENTCODEC_KERNEL"  #: the environment's variable
 LIBRARY = Path(__file__).with_name("libkernel.so")
 FUNCTIONS = (  # that rans.py and groups.py call: a library without one is left over from another version

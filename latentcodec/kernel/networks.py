@@ -1,4 +1,4 @@
-"""The kernel's functions for exact networks, as ctypes calls them: convolution*.c and maps.c.
+"""The kernel's functions for networks, as ctypes calls them: *convolution*.c and maps.c.
 
 What is passed must be arrays in C's order, of the types and sizes that the C files tell: see library.pointer.
 nn/exact/compiled_engine.py sees to it.
@@ -14,14 +14,24 @@ from typing import Any
 
 from latentcodec.errors import InvalidArgument, MissingDependency
 
-__all__ = ["BLOCK", "TILE", "Instructions", "Layer", "NetworkFunctions", "points"]
+__all__ = [
+    "BLOCK",
+    "EXACT_BLOCK",
+    "TILE",
+    "FloatLayer",
+    "Instructions",
+    "Layer",
+    "NetworkFunctions",
+    "points",
+]
 
 BLOCK = 16  #: outputs that are computed together
+EXACT_BLOCK = 8  #: the same of exact maps
 TILE = 4  #: rows that are: a share of a map begins at a multiple of it
 
 
 class Instructions(IntEnum):
-    """What the functions are compiled for. PORTABLE: every processor of the architecture."""
+    """What the functions are compiled for. PORTABLE: every processor of the architecture. AVX2: with FMA."""
 
     PORTABLE = 0
     AVX2 = 1
@@ -37,6 +47,19 @@ class Layer(ctypes.Structure):
         ("activation", c_int32),
         ("weights", c_void_p),
         ("shift", c_void_p),
+    )
+
+
+class FloatLayer(ctypes.Structure):
+    """A convolution of floats. weights, bias: float32, as nn/exact/compiled_floats.py makes them."""
+
+    _fields_ = (
+        ("inputs", c_int32),
+        ("outputs", c_int32),
+        ("kernel", c_int32),
+        ("biased", c_int32),
+        ("weights", c_void_p),
+        ("bias", c_void_p),
     )
 
 
@@ -64,6 +87,15 @@ class NetworkFunctions:
         self.weights = _checked(library.lc_convolution_weights, size, size, size, array, array)
         self.convolution = _checked(
             library.lc_convolution, number, array, array, array, *rows, array, array, size
+        )
+        self.float_scratch = library.lc_float_convolution_scratch
+        self.float_scratch.argtypes, self.float_scratch.restype = (array,), size
+        self.float_convolution = _checked(
+            library.lc_float_convolution, number, array, array, *rows, array, array, size
+        )
+        plane = (array, size, size)  # the first number, numbers a position, channels
+        self.exact_convolution = _checked(
+            library.lc_exact_convolution, number, *plane, *plane, *rows, size, array, array
         )
         maps = (number, array, size, size)
         self.rescale = _checked(library.lc_rescale, *maps, array, array, array, number, array)

@@ -1,6 +1,6 @@
-"""An encoder's networks by numpy alone, or by PyTorch: what fits the engine.
+"""An encoder's networks by numpy or the compiled kernel, or by PyTorch: what fits the engine.
 
-weights ─► layers as products of neighbourhoods and matrices, in float32 ─► analyse, hyperlatents
+weights ─► layers by the engine's float_convolution, in float32 ─► analyse, hyperlatents
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import numpy as np
 from latentcodec.codec.native.coder import EncoderNetworks, Floats
 from latentcodec.errors import InvalidWeights
 from latentcodec.nn.exact.engine import Engine
-from latentcodec.nn.exact.numpy_engine import float_convolution
+from latentcodec.nn.exact.numpy_engine import NumpyEngine
 from latentcodec.nn.knots import KNOTS, LEVELS_PER_KNOT
 from latentcodec.nn.maps import residual_block
 from latentcodec.nn.native.analysis import Layers, analyse, hyper_analyse
@@ -25,9 +25,9 @@ from latentcodec.weights.native import NativeWeights
 
 def encoder_networks(engine: Engine[Any]) -> Callable[[NativeWeights], EncoderNetworks]:
     """What makes the networks that go with an engine."""
-    device = getattr(engine, "device", None)
-    if device is None:
-        return NumpyNetworks
+    if isinstance(engine, NumpyEngine):  # or the compiled one, which adds to it
+        return partial(NumpyNetworks, engine=engine)
+    device: Any = getattr(engine, "device", None)
     from latentcodec.codec.native.torch_networks import TorchNetworks
 
     return partial(TorchNetworks, device=device)
@@ -36,9 +36,9 @@ def encoder_networks(engine: Engine[Any]) -> Callable[[NativeWeights], EncoderNe
 class NumpyNetworks:
     """coder.EncoderNetworks without PyTorch: maps are (H, W, C) float32."""
 
-    def __init__(self, weights: NativeWeights) -> None:
+    def __init__(self, weights: NativeWeights, engine: NumpyEngine) -> None:
         """What is missing or of other sizes raises InvalidWeights at first use."""
-        self._weights = weights
+        self._weights, self._engine = weights, engine
 
     def analyse(self, pixels: Pixels, level: int) -> Floats:
         """As EncoderNetworks says."""
@@ -58,7 +58,7 @@ class NumpyNetworks:
     def _analysis(self) -> Layers:
         c = self._weights.config.transform
         planes = [
-            float_convolution(
+            self._engine.float_convolution(
                 np.float32(LAPPING_UNIT) * self._floats(f"analysis.lapping.planes.{i}", n, n, 3, 3)
             )
             for i, n in enumerate(c.planes)
@@ -75,7 +75,7 @@ class NumpyNetworks:
         skip = self._floats("analysis.skip", c.latents, 3 * PATCH**2)[:, :, None, None]
         log_gain = self._floats("analysis.log_gain", KNOTS, c.latents)
         return {
-            "skip": float_convolution(skip),
+            "skip": self._engine.float_convolution(skip),
             "lapping": lapping,
             "gain": lambda level: np.exp(_at_level(log_gain, level)),
             "conv_in": self._convolution("analysis.conv_in", 3 * 4**2, c.fine, 3),
@@ -107,7 +107,7 @@ class NumpyNetworks:
 
     def _convolution(self, name: str, inputs: int, outputs: int, kernel: int) -> Callable[[Floats], Floats]:
         weight = self._floats(f"{name}.weight", outputs, inputs, kernel, kernel)
-        return float_convolution(weight, self._floats(f"{name}.bias", outputs))
+        return self._engine.float_convolution(weight, self._floats(f"{name}.bias", outputs))
 
     def _floats(self, name: str, *shape: int) -> Floats:
         stored = self._weights.tensor(name)

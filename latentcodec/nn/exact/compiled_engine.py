@@ -2,14 +2,14 @@
 
     map (H, W, I), int16 ─► rows, shared among threads ─► kernel: products, shift, activation ─► map (H, W, O)
 
-kernel/convolution.c says how it computes, and why that is exact. Sums of products of exact maps are
-numpy's. The kernel may be missing: `available` says whether it is there and computes what it should.
+kernel/convolution.c says how it computes, and why that is exact. The kernel may be missing:
+`available` says whether it is there and computes what it should.
 """
 
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from ctypes import byref
 from functools import cache, lru_cache
 from typing import Any
@@ -19,8 +19,9 @@ from numpy.typing import NDArray
 
 from latentcodec.errors import InvalidArgument, InvalidWeights, MissingDependency
 from latentcodec.kernel.library import load, pointer
-from latentcodec.kernel.networks import BLOCK, TILE, Instructions, NetworkFunctions, points
+from latentcodec.kernel.networks import BLOCK, EXACT_BLOCK, TILE, Instructions, NetworkFunctions, points
 from latentcodec.kernel.networks import Layer as NetworkLayer
+from latentcodec.nn.exact.compiled_floats import float_layer
 from latentcodec.nn.exact.engine import Integers, Layer
 from latentcodec.nn.exact.layer import MAX_SHIFT, WEIGHT_LIMIT, Activation, IntegerLayer, NarrowLayer
 from latentcodec.nn.exact.numpy_engine import NumpyEngine
@@ -34,6 +35,7 @@ __all__ = ["CompiledEngine", "Instructions", "available"]
 _ACTIVATIONS = (Activation.CLAMP, Activation.WIDE, Activation.LEAKY, Activation.TENTH)
 _COLOURS, _PATCH, _FINE = 3, 8, 4
 _MULTIPLIER_LIMIT = 256
+_EXACT_WORK = 8  # multiplications of 16 bits that take about as long as one of doubles
 _NUMBER_WORK = 32  # multiplications that take about as long as a number of a map without products
 
 Array = NDArray[Any]
@@ -109,6 +111,39 @@ class CompiledEngine(NumpyEngine):
         self._workers.share(len(x), 1, x.size * _NUMBER_WORK, multiply)
         return out
 
+    def exact_convolution(self, planes: Sequence[Integers]) -> Callable[[Array], Array]:
+        """As Engine says. Raises InvalidWeights for kernels but 1x1 and 3x3."""
+        kernels = [_exact_weights(weight) for weight in planes]
+        sizes = [weight.shape[:3] for weight in planes]
+        zeros = np.zeros(max(inputs for _, inputs, _ in sizes))
+        outputs, inputs = (sum(size[i] for size in sizes) for i in (0, 1))
+        work = sum(weight.size for weight in planes)
+
+        def run(x: Array) -> Array:
+            height, width, channels = x.shape
+            if channels != inputs:
+                raise InvalidArgument(f"a map of {channels} channels: the planes have {inputs}")
+            x = np.ascontiguousarray(x, np.float64)
+            out = np.empty((height, width, outputs))
+
+            def convolve(first: int, last: int) -> None:
+                read = written = 0
+                for (made, taken, kernel), weights in zip(sizes, kernels, strict=True):
+                    planes = (
+                        *(x.ctypes.data + 8 * read, inputs, taken),
+                        *(out.ctypes.data + 8 * written, outputs, made),
+                    )
+                    shape = height, width, first, last, kernel
+                    self._functions.exact_convolution(
+                        self._instructions, *planes, *shape, pointer(weights), pointer(zeros)
+                    )
+                    read, written = read + taken, written + made
+
+            self._workers.share(height, 1, height * width * work * _EXACT_WORK, convolve)
+            return out
+
+        return run
+
     def samples(self, x: Array, change: Array, bits: int) -> NDArray[np.uint16]:
         """As Engine says."""
         height, width = x.shape[:2]
@@ -125,6 +160,10 @@ class CompiledEngine(NumpyEngine):
 
         self._workers.share(height, 1, out.size * _NUMBER_WORK, fill)
         return out
+
+    def float_convolution(self, weight: Array, bias: Array | None = None) -> Callable[[Array], Array]:
+        """As NumpyEngine says, but for rounding. Raises InvalidWeights for kernels but 1x1 and 3x3."""
+        return float_layer(self._functions, self._instructions, self._workers, weight, bias)
 
     def _convolution(self, layer: IntegerLayer) -> Layer[Array]:
         outputs, inputs, kernel, _ = layer.weight.shape
@@ -258,6 +297,17 @@ def _checked_shift(shift: Integers, gain: int) -> Ints:
     if shifts.min() < 1 or shifts.max() > MAX_SHIFT:
         raise InvalidWeights(f"shifts {shifts.min()} to {shifts.max()} are outside 1 to {MAX_SHIFT}")
     return shifts
+
+
+def _exact_weights(weight: Integers) -> Array:
+    """(O, I, k, k) -> (blocks, k * k, I, 8) in doubles, zeros beyond O."""
+    outputs, inputs, kernel, _ = weight.shape
+    if weight.shape[2:] not in ((1, 1), (3, 3)):
+        raise InvalidWeights(f"a kernel of {weight.shape[2:]}: 1x1 or 3x3 is needed")
+    blocks = -(-outputs // EXACT_BLOCK)
+    padded = np.zeros((blocks * EXACT_BLOCK, inputs, kernel**2))
+    padded[:outputs] = weight.reshape(outputs, inputs, -1)
+    return np.ascontiguousarray(padded.reshape(blocks, EXACT_BLOCK, inputs, -1).transpose(0, 3, 2, 1))
 
 
 def _by_channel(numbers: Integers, channels: int) -> Ints:

@@ -108,6 +108,19 @@ class NumpyEngine:
 
         return run
 
+    def float_convolution(self, weight: Floats, bias: Floats | None = None) -> Callable[[Floats], Floats]:
+        """A convolution of floats, for encoders: maps (H, W, I) to (H, W, O), zeros outside.
+
+        weight: (O, I, k, k); bias: (O,).
+        """
+        matrix, kernel = _matrix(weight, np.float32), weight.shape[-1]
+
+        def finish(product: Floats) -> None:
+            if bias is not None:
+                product += bias
+
+        return lambda x: _in_strips(x, matrix, kernel, finish)
+
     def add_exact(self, x: Floats, change: Floats) -> Floats:
         """As Engine says."""
         return x + change
@@ -176,17 +189,6 @@ def offsets(layer: IntegerLayer | NarrowLayer, scale: Floats) -> Callable[[int],
         return (interpolate_integers(layer.bias, level) * scale + 0.5).astype(np.float32)
 
     return offset
-
-
-def float_convolution(weight: Floats, bias: Floats | None = None) -> Callable[[Floats], Floats]:
-    """A convolution of floats: maps (H, W, I) to (H, W, O), zeros outside; weight (O, I, k, k), bias (O,)."""
-    matrix, kernel = _matrix(weight, np.float32), weight.shape[-1]
-
-    def finish(product: Floats) -> None:
-        if bias is not None:
-            product += bias
-
-    return lambda x: _in_strips(x, matrix, kernel, finish)
 
 
 def _narrowing(layer: NarrowLayer) -> Layer[Floats]:

@@ -207,7 +207,7 @@ def test_an_encoder_s_networks_are_made_when_they_are_needed(weights: NativeWeig
 
     def make(weights: NativeWeights) -> NumpyNetworks:
         made.append(weights)
-        return NumpyNetworks(weights)
+        return NumpyNetworks(weights, NumpyEngine())
 
     codec = NativeCodec(weights, NumpyEngine(), make)
     codec.synthesise(np.zeros((weights.config.transform.latents, 1, 2), np.int32), 100)

@@ -12,7 +12,9 @@ import torch
 from latentcodec.codec.native.coder import EncoderNetworks, Floats
 from latentcodec.codec.native.networks import OPERATIONS, NumpyNetworks, encoder_networks
 from latentcodec.codec.native.torch_networks import TorchNetworks
+from latentcodec.kernel.library import load
 from latentcodec.nn.exact.choice import torch_engine
+from latentcodec.nn.exact.compiled_engine import CompiledEngine
 from latentcodec.nn.exact.numpy_engine import NumpyEngine
 from latentcodec.nn.layers import FLOAT_OPERATIONS
 from latentcodec.picture.picture import Pixels
@@ -23,9 +25,13 @@ CPU = torch.device("cpu")
 LEVELS = [0, 1, 499, 2000, 2750, 3999, 4000]
 
 
-@pytest.fixture(scope="module")
-def by_numpy(weights: NativeWeights) -> NumpyNetworks:
-    return NumpyNetworks(weights)
+@pytest.fixture(scope="module", params=["numpy", "compiled"])
+def by_numpy(request: pytest.FixtureRequest, weights: NativeWeights) -> NumpyNetworks:
+    if request.param == "numpy":
+        return NumpyNetworks(weights, NumpyEngine())
+    if load() is None:
+        pytest.skip("no compiled kernel here")
+    return NumpyNetworks(weights, CompiledEngine())
 
 
 @pytest.fixture(scope="module")

@@ -99,7 +99,7 @@ def test_multiply_exact(compiled: CompiledEngine) -> None:
             np.testing.assert_array_equal(product, REFERENCE.multiply_exact(x, factors, shifts, limit))
 
 
-def test_what_is_numpys(best: CompiledEngine) -> None:
+def test_maps_beside_convolutions(best: CompiledEngine) -> None:
     x, y = wide_map(1, 3, 5, 12), wide_map(2, 3, 5, 4)
     maps = best.to_map(x), best.to_map(y)
     assert all(part.dtype == np.int16 for part in maps)
@@ -197,3 +197,21 @@ def test_threads_and_instructions_that_are_none(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setenv(CHOICE, "off")
     with pytest.raises(MissingDependency, match=r"compiled kernel .* the numpy engine"):
         CompiledEngine()
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 7), (3, 13), (8, 12)])
+def test_exact_convolutions_of_any_size(compiled: CompiledEngine, size: tuple[int, int]) -> None:
+    """Rows that end within six positions, blocks that are not full; planes side by side in one map."""
+    random = np.random.default_rng(1)
+    for kernels in ((3, 3), (1, 3), (1,)):
+        planes = [random.integers(-999, 999, (o, 5, k, k)) for o, k in zip((9, 3), kernels, strict=False)]
+        x = random.integers(-(1 << 18), 1 << 18, (*size, 5 * len(planes)))
+        found = compiled.exact_convolution(planes)(compiled.exact_map(x))
+        np.testing.assert_array_equal(found, REFERENCE.exact_convolution(planes)(x))
+
+
+def test_exact_convolutions_refuse(compiled: CompiledEngine) -> None:
+    with pytest.raises(InvalidWeights, match=r"a kernel of \(5, 5\)"):
+        compiled.exact_convolution([np.ones((2, 3, 5, 5), np.int32)])
+    with pytest.raises(InvalidArgument, match="a map of 2 channels: the planes have 3"):
+        compiled.exact_convolution([np.ones((2, 3, 1, 1), np.int32)])(np.zeros((4, 4, 2)))
