@@ -102,13 +102,6 @@ class IntegerSynthesis(Generic[Map]):
         engine = self.engine
         coefficient_gain, input_gain, stream_gain, scale = self._multipliers(level)
         v = np.ascontiguousarray(latents.transpose(1, 2, 0), np.int32)
-        coefficients = engine.multiply_exact(engine.exact_map(v), *coefficient_gain, COEFFICIENT_LIMIT)
-        lapping = engine.multiply_exact(self._lapping(coefficients), *_power(LAPPING_BITS), COEFFICIENT_LIMIT)
-        patches = engine.multiply_exact(
-            self._block_transform(engine.add_exact(coefficients, lapping)),
-            *_power(COEFFICIENT_BITS + SKIP_BITS - SAMPLE_BITS),
-            PATCH_LIMIT,
-        )
         wide = correction(
             engine,
             self._layers,
@@ -118,7 +111,20 @@ class IntegerSynthesis(Generic[Map]):
             engine.to_map(signed_table(self._log_table, v)),
             level,
         )
-        return engine.samples(patches, engine.multiply_wide(wide, *scale), bits)
+        change = engine.multiply_wide(wide, *scale)
+        del wide  # the correction first: its maps are small, those of patches the largest of all
+        return engine.samples(self._patches(v, coefficient_gain), change, bits)
+
+    def _patches(self, v: Integers, gain: tuple[Longs, Longs]) -> Map:
+        """The block transform of latents (h, w, C) in sixteenths: an exact map of 192 channels."""
+        engine = self.engine
+        coefficients = engine.multiply_exact(engine.exact_map(v), *gain, COEFFICIENT_LIMIT)
+        lapping = engine.multiply_exact(self._lapping(coefficients), *_power(LAPPING_BITS), COEFFICIENT_LIMIT)
+        lapped = engine.add_exact(coefficients, lapping)
+        del coefficients, lapping
+        return engine.multiply_exact(
+            self._block_transform(lapped), *_power(COEFFICIENT_BITS + SKIP_BITS - SAMPLE_BITS), PATCH_LIMIT
+        )
 
 
 def table_shapes(config: TransformConfig) -> dict[str, tuple[int, ...]]:
