@@ -122,8 +122,8 @@ class _NumpyOperations:
 
     @staticmethod
     def leaky(x: Floats) -> Floats:
-        steep: Floats = np.maximum(x, np.float32(0.1) * x)
-        return steep
+        steep: Floats = np.float32(0.1) * x
+        return np.maximum(x, steep, out=steep)
 
     @staticmethod
     def signed_log(x: Floats) -> Floats:

@@ -61,7 +61,7 @@ class IntegerModel(Generic[Map]):
         self.config, self.engine = config, engine
         self.layers: dict[str, Any] = {name: engine.layer(layer) for name, layer in layers.items()}
         self.row_offset = row_offset[:, channel_order(config.latents)]
-        self.hyper_row, self.log_table = hyper_row, log_table.astype(np.int32)
+        self.hyper_row, self.logs = hyper_row, signed_table(log_table)
 
     def hyper_rows(self, level: int, height: int, width: int) -> Ints:
         """Table rows of z (hyper, height, width): they depend on channel and level alone."""
@@ -100,14 +100,15 @@ class IntegerModel(Generic[Map]):
             if coded is not None:
                 row *= coded
             residual = code(step, _by_channel(mean), _by_channel(row))
-            latent = mean + FRACTION * residual.T.reshape(mean.shape)
+            latent = np.ascontiguousarray(residual.T).reshape(mean.shape) * FRACTION
+            latent += mean
             np.clip(latent, -MEAN_LIMIT, MEAN_LIMIT, latent)
             if coded is not None:
                 latent *= coded
             for g, place in enumerate(places):
                 plane[(*place, g)] = latent[:, :, g * group : (g + 1) * group]
             if step < STEPS - 1:
-                seen.append(engine.to_map(signed_table(self.log_table, latent)))
+                seen.append(engine.to_map(signed_logs(self.logs, latent)))
         by_channel = plane[:height, :width].transpose(3, 2, 0, 1).astype(np.int32, order="C")
         return by_channel.reshape(channels, height, width)
 
@@ -122,10 +123,15 @@ def channel_order(channels: int) -> NDArray[np.int64]:
     return np.arange(channels).reshape(-1, 4).T.reshape(-1)
 
 
-def signed_table(table: Ints, latents: Ints) -> Ints:
-    """sign(v) table[|v|]."""
-    magnitude = table[np.abs(latents)]
-    return np.where(latents < 0, -magnitude, magnitude)
+def signed_table(table: Integers) -> NDArray[np.int16]:
+    """sign(v) table[|v|] of each latent v, -MEAN_LIMIT to MEAN_LIMIT, by v + MEAN_LIMIT."""
+    positive = table[1:].astype(np.int16)
+    return np.concatenate([-positive[::-1], np.zeros(1, np.int16), positive])
+
+
+def signed_logs(signed: NDArray[np.int16], latents: Ints) -> NDArray[np.int16]:
+    """What a signed_table has for latents within +-MEAN_LIMIT."""
+    return np.take(signed, latents + MEAN_LIMIT, mode="clip")  # the quickest mode
 
 
 def check_log_table(table: Integers, most: int = ACTIVATION_LIMIT) -> None:

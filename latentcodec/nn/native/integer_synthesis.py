@@ -29,7 +29,7 @@ from latentcodec.nn.knots import (
     powers_of_two,
 )
 from latentcodec.nn.native.config import PATCH, TransformConfig
-from latentcodec.nn.native.integer_model import check_log_table, signed_table
+from latentcodec.nn.native.integer_model import check_log_table, signed_logs, signed_table
 from latentcodec.nn.native.synthesis import COLOURS, FINE_PATCH, correction, synthesis_layers
 
 Map = TypeVar("Map")
@@ -68,7 +68,7 @@ class IntegerSynthesis(Generic[Map]):
         check_log_table(tables["log_table"], WIDE_LIMIT)
         self.config, self.engine = config, engine
         self._tables = tables
-        self._log_table = tables["log_table"].astype(np.int32)
+        self._logs = signed_table(tables["log_table"])
         self._layers: dict[str, Any] = {name: engine.layer(layer) for name, layer in layers.items()}
         planes = [tables[f"lapping.planes.{index}"] for index in range(COLOURS)]
         for name, plane in (
@@ -108,7 +108,7 @@ class IntegerSynthesis(Generic[Map]):
             lambda logs: engine.multiply_wide(logs, *input_gain),
             lambda stream: engine.multiply_wide(stream, *stream_gain),
             self.config.synthesis_blocks,
-            engine.to_map(signed_table(self._log_table, v)),
+            engine.to_map(signed_logs(self._logs, v)),
             level,
         )
         change = engine.multiply_wide(wide, *scale)

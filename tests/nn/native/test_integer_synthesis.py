@@ -24,7 +24,7 @@ from latentcodec.nn.exact.numpy_engine import NumpyEngine
 from latentcodec.nn.knots import KNOTS, LEVELS_PER_KNOT, MAX_LEVEL, OCTAVE
 from latentcodec.nn.layers import signed_log
 from latentcodec.nn.native.config import FRACTION, MEAN_LIMIT, PATCH, TransformConfig
-from latentcodec.nn.native.integer_model import signed_table
+from latentcodec.nn.native.integer_model import signed_logs
 from latentcodec.nn.native.integer_synthesis import IntegerSynthesis, table_shapes
 from latentcodec.nn.native.synthesis import LOG_BITS, correction, synthesis_layers
 from latentcodec.nn.native.transform import Analysis, Synthesis, wide_logs
@@ -150,7 +150,7 @@ def integer_correction(model: IntegerSynthesis[Any], plane: Ints, level: int) ->
         lambda logs: model.engine.multiply_wide(logs, *input_gain),
         lambda stream: model.engine.multiply_wide(stream, *stream_gain),
         model.config.synthesis_blocks,
-        model.engine.to_map(signed_table(model._log_table, plane.transpose(1, 2, 0))),
+        model.engine.to_map(signed_logs(model._logs, plane.transpose(1, 2, 0))),
         level,
     )
     return model.engine.to_array(wide)
@@ -163,7 +163,7 @@ def test_at_the_knots_training_has_the_integers_of_a_decoder(
     assert not trainable.training
     at = torch.tensor([float(level)])
     for plane in planes(level, on_numpy.config.latents, (5, 4)):
-        logs = torch.from_numpy(signed_table(on_numpy._log_table, plane)) * 2.0**-LOG_BITS
+        logs = torch.from_numpy(signed_logs(on_numpy._logs, plane)) * 2.0**-LOG_BITS
         with torch.no_grad():
             ours = trainable.correction(logs[None], at)[0].permute(1, 2, 0)
         assert np.array_equal(ours.long().numpy(), integer_correction(on_numpy, plane, level))
@@ -176,7 +176,7 @@ def test_training_s_logarithms_are_those_of_the_table(on_numpy: IntegerSynthesis
     """But for the few that lie in the middle of two integers, as far as float32 can tell."""
     magnitudes = torch.arange(MEAN_LIMIT + 1)
     logs = wide_logs(signed_log(magnitudes.float() / FRACTION)).numpy()
-    difference = np.abs(logs - on_numpy._log_table)
+    difference = np.abs(logs - on_numpy._logs[MEAN_LIMIT:])
     assert difference.max() <= 1
     assert np.mean(difference > 0) < 0.01
 
