@@ -105,6 +105,8 @@ def compress(
     device: str,
     strip: bool,
     max_pixels: int | None,
+    keep_extension: bool,
+    preserve: bool,
     verbose: bool,
     quiet: bool,
 ) -> None:
@@ -136,8 +138,8 @@ def compress(
     }
     with usage_errors():  # before a model is loaded
         check_encoding(model, prior=prior, cleanup_unet=cleanup_unet, **options)
-    jobs = plan(paths, out_dir, PICTURE_EXTENSIONS, LCI)
-    _refuse_picture_names(jobs, PICTURE_EXTENSIONS)
+    planned = plan(paths, out_dir, PICTURE_EXTENSIONS, LCI, keep_extension=keep_extension, preserve=preserve)
+    _refuse_picture_names(planned.jobs, PICTURE_EXTENSIONS)
     limits = limits_of(max_pixels)
     cleanup = cleanup_settings(
         cleanup_unet,
@@ -163,10 +165,10 @@ def compress(
         begun = time.perf_counter()
         data = loaded.encode(picture, strip=strip, **options)
         seconds = time.perf_counter() - begun
-        write_target(job, data)
+        write_target(job, data, preserve=preserve)
         return Done(_line(job, data, limits, seconds if verbose else None), len(data))
 
-    run_jobs(jobs, work, "compress", quiet=quiet)
+    run_jobs(planned, work, "compress", quiet=quiet)
 
 
 @contextmanager

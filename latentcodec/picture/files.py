@@ -87,13 +87,17 @@ def _read(file: BinaryIO, name: str, max_pixels: int) -> Picture:
 
 
 def save_picture(
-    picture: Picture, target: str | os.PathLike[str] | BinaryIO, format: str | None = None
+    picture: Picture,
+    target: str | os.PathLike[str] | BinaryIO,
+    format: str | None = None,
+    *,
+    like: os.stat_result | None = None,
 ) -> None:
     """Write a picture as PNG, JPEG, WebP, AVIF, TIFF, JPEG 2000, TGA, BMP or PPM.
 
     `format` is such a name ("png", "JPEG" ...) or an extension; without it the extension of the path decides.
-    A file appears whole or not at all. JPEG is written at quality 95, AVIF at 95, both without chroma
-    subsampling; all others are lossless. Metadata that the format has no place for is left out; EXIF and XMP
+    A file appears whole or not at all; like: with these permissions and times. JPEG and AVIF are written at
+    quality 95 without chroma subsampling; all others are lossless. Metadata that the format has no place for is left out; EXIF and XMP
     too long for a JPEG, or too damaged for a TIFF or AVIF, are dropped with a DroppedDataWarning, and so is
     EXIF that would cost too much to take apart.
 
@@ -105,7 +109,7 @@ def save_picture(
     kind = _format_name(path, format)
     data = _encoded(picture, kind, label)
     if path:
-        write_atomically(path, data)
+        write_atomically(path, data, like=like)
     elif isinstance(target, (str, os.PathLike)) or not hasattr(target, "write"):
         raise InvalidArgument(f"a picture is saved to a path or binary stream, not a {type(target).__name__}")
     else:
