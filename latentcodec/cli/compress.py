@@ -84,6 +84,15 @@ if TYPE_CHECKING:
 @cleanup_options
 @device_option
 @click.option("--strip", is_flag=True, help="Leave EXIF and XMP out.")
+@click.option(
+    "--first-frame", is_flag=True, help="Of an animation take the first frame; else it is an error."
+)
+@click.option(
+    "--orientation",
+    type=click.IntRange(1, 8),
+    metavar="N",
+    help="The orientation, 1 (upright) to 8, in place of the one in EXIF, where that is no longer true.",
+)
 @max_pixels_option
 @file_options("IN.lci")
 def compress(
@@ -104,6 +113,8 @@ def compress(
     cleanup_seed: int | None,
     device: str,
     strip: bool,
+    first_frame: bool,
+    orientation: int | None,
     max_pixels: int | None,
     keep_extension: bool,
     preserve: bool,
@@ -160,7 +171,13 @@ def compress(
 
         source = io.BytesIO(read_source(job)) if job.source == PIPE else job.source
         with _pillow_allows(limits.max_pixels):
-            picture = open_picture(source, name=job.name, max_pixels=limits.max_pixels)
+            picture = open_picture(
+                source,
+                name=job.name,
+                max_pixels=limits.max_pixels,
+                first_frame=first_frame,
+                turn=orientation,
+            )
         loaded = codec()
         begun = time.perf_counter()
         data = loaded.encode(picture, strip=strip, **options)

@@ -95,7 +95,7 @@ def file_arguments(command: Command) -> Command:
 
 
 def file_options(outputs: str) -> Callable[[Command], Command]:
-    """--out-dir, --keep-extension, --preserve, --verbose and --quiet; `outputs`: what is written, for the help."""
+    """--out-dir, --keep-extension, --preserve, --verbose, --quiet; `outputs`: what is written, for help."""
     folder = f"Write {outputs} into DIR, for several IN and for folders, whose sub-folders are kept."
     keep = "With --out-dir: keep IN's extension before the new one, so that a.jpg and a.png stay apart."
 

@@ -11,6 +11,7 @@ model decode with any Codec, as long as their model is there.
 from __future__ import annotations
 
 import math
+import os
 from functools import cached_property, lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,6 +27,7 @@ from latentcodec.codec.arguments import (
     PathLike,
     as_picture,
     check_encoding,
+    check_orientation,
     check_target,
     number,
 )
@@ -153,6 +155,8 @@ class Codec:
         target_bpp: float | None = None,
         min_psnr: float | None = None,
         strip: bool = False,
+        first_frame: bool = False,
+        orientation: int | None = None,
         quantiser: str = SCALAR,
         effort: int = DEFAULT_EFFORT,
     ) -> bytes:
@@ -166,6 +170,9 @@ class Codec:
         so, at any quality and target.
         strip leaves EXIF and XMP out; those larger than Limits.max_metadata_bytes are left out with a
         DroppedDataWarning.
+        first_frame: of an animation, which is refused else, store the first frame, with a DroppedDataWarning.
+        orientation: 1 (upright) to 8, in place of what EXIF and XMP say: Pillow's `rotate` and `transpose`
+        leave EXIF as it was, so that a picture turned by them would be turned twice.
         effort: 1 to 9, how long the encoder looks for fewer bytes. 4 to 9 look for those of equal PSNR with
         the native model (docs/training.md: what that does to other metrics), or refine an autoencoder's
         latents through its decoder, each about twice as long as the one before. quantiser, of autoencoders:
@@ -185,7 +192,7 @@ class Codec:
             prior=self._prior_path,
             cleanup_unet=None if self._cleanup is None else self._cleanup.denoiser.name,
         )
-        picture = as_picture(image, self.limits, self.model)
+        picture = as_picture(image, self.limits, self.model, first_frame=first_frame, orientation=orientation)
         encoder = self._encoder(picture, strip, quantiser, effort)
 
         def attempt(level: int, *, rough: bool = False) -> Attempt:
@@ -292,17 +299,25 @@ class Codec:
         target_bpp: float | None = None,
         min_psnr: float | None = None,
         strip: bool = False,
+        first_frame: bool = False,
+        orientation: int | None = None,
+        preserve: bool = False,
         quantiser: str = SCALAR,
         effort: int = DEFAULT_EFFORT,
     ) -> int:
         """Compress a picture file to an .lci file, replacing dst atomically. Returns the bytes written.
 
         Options and errors are those of `encode`; also OSError, and InvalidArgument where dst is src or is
-        named as a picture.
+        named as a picture. preserve: dst has the permissions and times of src.
         """
         check_target(src, dst)
         data = self.encode(
-            open_picture(src, max_pixels=self.limits.max_pixels),
+            open_picture(
+                src,
+                max_pixels=self.limits.max_pixels,
+                first_frame=first_frame,
+                turn=check_orientation(orientation),
+            ),
             quality=quality,
             target_size=target_size,
             target_bpp=target_bpp,
@@ -311,20 +326,26 @@ class Codec:
             quantiser=quantiser,
             effort=effort,
         )
-        write_atomically(dst, data)
+        write_atomically(dst, data, like=os.stat(src) if preserve else None)
         return len(data)
 
     def decompress(
-        self, src: PathLike, dst: PathLike, *, partial: bool = False, cleanup: float = 0.0
+        self,
+        src: PathLike,
+        dst: PathLike,
+        *,
+        partial: bool = False,
+        cleanup: float = 0.0,
+        preserve: bool = False,
     ) -> Report | None:
         """Decompress an .lci file to a picture file of dst's extension, replacing it atomically.
 
         Options and errors are those of `decode`; also OSError, InvalidArgument (unknown extension) and
-        UnsupportedImage (what the format cannot hold). Returns with partial=True the Report of what is
-        missing, else None.
+        UnsupportedImage (what the format cannot hold). preserve: as of `compress`. Returns with partial=True
+        the Report of what is missing, else None.
         """
         picture, report = self.decode_picture(Path(src).read_bytes(), partial=partial, cleanup=cleanup)
-        save_picture(picture, dst)
+        save_picture(picture, dst, like=os.stat(src) if preserve else None)
         return report
 
 

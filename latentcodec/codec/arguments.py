@@ -31,12 +31,23 @@ ImageLike = Image.Image | NDArray[np.uint8]
 PathLike = str | os.PathLike[str]
 
 
-def as_picture(image: ImageLike | Picture, limits: Limits, model: PathLike = NATIVE) -> Picture:
-    """The image as a Picture that a decoder with these limits takes, in a file of this model."""
+def as_picture(
+    image: ImageLike | Picture,
+    limits: Limits,
+    model: PathLike = NATIVE,
+    *,
+    first_frame: bool = False,
+    orientation: int | None = None,
+) -> Picture:
+    """The image as a Picture that a decoder with these limits takes, in a file of this model.
+
+    first_frame, orientation: as of Codec.encode. A Picture is as it is.
+    """
+    turn = check_orientation(orientation)
     if isinstance(image, Image.Image):
-        picture = from_pillow(image, max_pixels=limits.max_pixels)
+        picture = from_pillow(image, max_pixels=limits.max_pixels, first_frame=first_frame, turn=turn)
     else:
-        picture = image if isinstance(image, Picture) else from_array(image)
+        picture = image if isinstance(image, Picture) else from_array(image, turn or 1)
     fields = ("max_pixels",) if model == NATIVE else ("max_pixels", "max_autoencoder_pixels")
     pixels = picture.width * picture.height
     for name in fields:
@@ -112,6 +123,16 @@ def _check_rate(**given: float | None) -> dict[str, float]:
                 f"{name} {value:g}: it must be a positive number of {_UNITS[name]}", (name,)
             )
     return asked
+
+
+def check_orientation(orientation: object) -> int | None:
+    """The orientation, 1 to 8 as in EXIF, or None. Raises InvalidArgument."""
+    if orientation is None or (type(orientation) is int and 1 <= orientation <= 8):
+        return orientation
+    raise InvalidArgument(
+        f"orientation {orientation!r}: it is a whole number from 1, upright, to 8, as in EXIF",
+        ("orientation",),
+    )
 
 
 def check_effort(effort: object) -> int:

@@ -36,6 +36,8 @@ def encode(
     target_bpp: float | None = None,
     min_psnr: float | None = None,
     strip: bool = False,
+    first_frame: bool = False,
+    orientation: int | None = None,
     quantiser: str = SCALAR,
     effort: int = DEFAULT_EFFORT,
 ) -> bytes:
@@ -48,6 +50,8 @@ def encode(
         target_bpp=target_bpp,
         min_psnr=min_psnr,
         strip=strip,
+        first_frame=first_frame,
+        orientation=orientation,
         quantiser=quantiser,
         effort=effort,
     )
@@ -83,6 +87,9 @@ def compress(
     target_bpp: float | None = None,
     min_psnr: float | None = None,
     strip: bool = False,
+    first_frame: bool = False,
+    orientation: int | None = None,
+    preserve: bool = False,
     quantiser: str = SCALAR,
     effort: int = DEFAULT_EFFORT,
 ) -> int:
@@ -96,6 +103,9 @@ def compress(
         target_bpp=target_bpp,
         min_psnr=min_psnr,
         strip=strip,
+        first_frame=first_frame,
+        orientation=orientation,
+        preserve=preserve,
         quantiser=quantiser,
         effort=effort,
     )
@@ -112,7 +122,8 @@ def decompress(
     cleanup_settings: CleanupSettings | None = None,
     partial: bool = False,
     cleanup: float = 0.0,
+    preserve: bool = False,
 ) -> Report | None:
     """Decompress an .lci file: Codec(...).decompress(src, dst, ...), with the keywords of both."""
     codec = Codec(model, device, limits=limits, prior=prior, cleanup_settings=cleanup_settings)
-    return codec.decompress(src, dst, partial=partial, cleanup=cleanup)
+    return codec.decompress(src, dst, partial=partial, cleanup=cleanup, preserve=preserve)

@@ -57,33 +57,38 @@ _BY_EXTENSION = {extension: name for name, format_ in _FORMATS.items() for exten
 
 
 def open_picture(
-    source: str | os.PathLike[str] | BinaryIO, *, max_pixels: int = MAX_PIXELS, name: str = ""
+    source: str | os.PathLike[str] | BinaryIO,
+    *,
+    max_pixels: int = MAX_PIXELS,
+    name: str = "",
+    first_frame: bool = False,
+    turn: int | None = None,
 ) -> Picture:
     """The picture in a file or binary stream, which may be a pipe; `from_pillow` says what becomes of it.
 
     Its content, not its name, says what format it has: one of `guard.PICTURE_FORMATS`. `name` is what
-    messages call it, by default its path. EXIF that would cost too much to take apart is dropped with a
-    DroppedDataWarning. Raises UnreadableImage (no picture, or a damaged one), UnsupportedImage (an
-    animation), LimitExceeded (over `max_pixels`, over Pillow's own limit, or a TIFF whose tags claim too
-    much), OSError (the file cannot be opened).
+    messages call it, by default its path. first_frame, turn: as of `from_pillow`. EXIF that would cost too
+    much to take apart is dropped with a DroppedDataWarning. Raises UnreadableImage (no picture, or a damaged
+    one), UnsupportedImage (an animation), LimitExceeded (over `max_pixels`, over Pillow's own limit, or a
+    TIFF whose tags claim too much), OSError (the file cannot be opened).
     """
     if isinstance(source, (str, os.PathLike)):
         name = name or os.fspath(source)
         with open(source, "rb") as file:
-            return _read(file, name, max_pixels)
+            return _read(file, name, max_pixels, first_frame, turn)
     if not hasattr(source, "read"):
         raise InvalidArgument(
             f"a picture is opened by path or binary stream, this is a {type(source).__name__}"
         )
     name = name or str(getattr(source, "name", "the stream"))
     seekable = getattr(source, "seekable", lambda: False)()
-    return _read(source if seekable else io.BytesIO(source.read()), name, max_pixels)
+    return _read(source if seekable else io.BytesIO(source.read()), name, max_pixels, first_frame, turn)
 
 
-def _read(file: BinaryIO, name: str, max_pixels: int) -> Picture:
+def _read(file: BinaryIO, name: str, max_pixels: int, first_frame: bool, turn: int | None) -> Picture:
     with pillow_errors(name):
         image = open_image(file, name)
-    return from_pillow(image, name=name, max_pixels=max_pixels)
+    return from_pillow(image, name=name, max_pixels=max_pixels, first_frame=first_frame, turn=turn)
 
 
 def save_picture(
@@ -97,9 +102,9 @@ def save_picture(
 
     `format` is such a name ("png", "JPEG" ...) or an extension; without it the extension of the path decides.
     A file appears whole or not at all; like: with these permissions and times. JPEG and AVIF are written at
-    quality 95 without chroma subsampling; all others are lossless. Metadata that the format has no place for is left out; EXIF and XMP
-    too long for a JPEG, or too damaged for a TIFF or AVIF, are dropped with a DroppedDataWarning, and so is
-    EXIF that would cost too much to take apart.
+    quality 95 without chroma subsampling; all others are lossless. Metadata that the format has no place for
+    is left out; EXIF and XMP too long for a JPEG, or too damaged for a TIFF or AVIF, are dropped with a
+    DroppedDataWarning, and so is EXIF that would cost too much to take apart.
 
     Raises UnsupportedImage where the format cannot hold the picture (its transparency, its size),
     InvalidArgument for an unknown format, OSError where the file cannot be written.

@@ -17,14 +17,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, UnidentifiedImageError
 
-from latentcodec.errors import (
-    InvalidArgument,
-    LatentCodecError,
-    LimitExceeded,
-    UnreadableImage,
-    UnsupportedImage,
-)
-from latentcodec.picture.directories import count_directories, excess
+from latentcodec.errors import InvalidArgument, LatentCodecError, LimitExceeded, UnreadableImage
+from latentcodec.picture.frames import CLOSED, choose_frame, load_pixels
 from latentcodec.picture.metadata import (
     DroppedDataWarning,
     orientation,
@@ -64,10 +58,7 @@ PICTURE_EXTENSIONS = frozenset(
     )
 )
 
-# Formats whose further "frames" are no animation (a second eye or a preview; layers): the first is the
-# picture.
-_FIRST_IS_THE_PICTURE = {"MPO": "secondary pictures", "PSD": "layers"}
-_MOST_FRAMES = 1000  # that are counted
+_ORIENTATION = 0x0112
 _PROFILE_SPACES = {b"GRAY": "gray", b"RGB ": "RGB", b"CMYK": "CMYK", b"Lab ": "Lab"}  # ICC.1, 7.2.6
 
 
@@ -113,8 +104,10 @@ class Picture:
         return (1 if self.gray else 3) + (self.alpha is not None)
 
 
-def from_array(array: Plane) -> Picture:
+def from_array(array: Plane, turn: int = 1) -> Picture:
     """A picture of a uint8 array: (H, W) gray, (H, W, 3) RGB or (H, W, 4) RGB and alpha, H and W at least 1.
+
+    turn: the orientation 1 ... 8 that it is stored in, as in EXIF.
 
     Shares the array's memory where it can. Raises InvalidArgument for any other array.
     """
@@ -129,11 +122,18 @@ def from_array(array: Plane) -> Picture:
             f"an array of shape {array.shape} is no picture: (H, W), (H, W, 3) or (H, W, 4) is"
         )
     if array.ndim == 3 and array.shape[2] == 4:
-        return _picture(array[..., :3], array[..., 3], turn=1)
-    return _picture(array, None, turn=1)
+        return _picture(array[..., :3], array[..., 3], turn)
+    return _picture(array, None, turn)
 
 
-def from_pillow(image: Image.Image, *, name: str = "", max_pixels: int = MAX_PIXELS) -> Picture:
+def from_pillow(
+    image: Image.Image,
+    *,
+    name: str = "",
+    max_pixels: int = MAX_PIXELS,
+    first_frame: bool = False,
+    turn: int | None = None,
+) -> Picture:
     """A picture of a Pillow image of any mode, loaded or not; `name` is what messages call it.
 
     Gray stays gray. A palette, CMYK (through its profile, where it has one) and all other colour become RGB.
@@ -142,16 +142,20 @@ def from_pillow(image: Image.Image, *, name: str = "", max_pixels: int = MAX_PIX
     ReducedDepthWarning: 16-bit samples by correct rounding where Pillow hands them out (gray), else as Pillow
     cuts them (colour). Modes I and F count as 0 ... 255 if all samples lie there, else as 0 ... 65535 (and F
     as 0 ... 1 if they lie there and not all are whole).
+    first_frame: take that of an animation. turn: the orientation 1 ... 8 in place of what EXIF and XMP say,
+    for pixels that were turned by hand; 1 leaves them as they are.
 
-    Raises InvalidArgument (no Pillow image, or an empty one), UnsupportedImage (an animation, samples outside
-    every scale), UnreadableImage (damaged) and LimitExceeded (more than `max_pixels`, or than Pillow allows;
-    a TIFF whose tags claim too much).
+    Raises InvalidArgument (no Pillow image, an empty or closed one), UnsupportedImage (an animation, samples
+    outside every scale), UnreadableImage (damaged) and LimitExceeded (more than `max_pixels`, or than Pillow
+    allows; a TIFF whose tags claim too much).
     """
     if not isinstance(image, Image.Image):
         raise InvalidArgument(
             f"a picture is a Pillow image or a numpy array, this is a {type(image).__name__}"
         )
     name = name or str(getattr(image, "filename", "")) or "the picture"
+    with pillow_errors(name):
+        choose_frame(image, name, first=first_frame)
     if 0 in image.size:
         raise InvalidArgument(f"{name} is {image.width}x{image.height}: a picture has at least one pixel")
     if image.width * image.height > max_pixels:
@@ -159,14 +163,20 @@ def from_pillow(image: Image.Image, *, name: str = "", max_pixels: int = MAX_PIX
             f"{name} is {image.width}x{image.height} = {image.width * image.height} pixels, the limit is"
             f" {max_pixels}: raise max_pixels if you trust it"
         )
+    turns_itself = hasattr(image, "tag_v2") and bool(
+        getattr(image, "tile", None)
+    )  # Pillow turns a TIFF as it loads it
     with pillow_errors(name):
-        _refuse_animation(image, name)
-        _refuse_excess(image, name)
+        if turns_itself and turn is not None:
+            image.getexif()[_ORIENTATION] = turn
         rawmode, peak = stored_depth(image)
-        image.load()
+        image = load_pixels(image, name)
     planes, alpha = to_planes(image, rawmode, peak, name)
     exif, xmp = read_exif(image, name), read_xmp(image)
-    turn = 1 if hasattr(image, "tag_v2") else orientation(exif, xmp)  # Pillow turns a TIFF as it loads it
+    if turns_itself or (turn is None and hasattr(image, "tag_v2")):
+        turn = 1
+    elif turn is None:
+        turn = orientation(exif, xmp)
     profile = _kept_profile(image, planes.ndim == 2, name)
     return _picture(planes, alpha, turn, profile=profile, exif=upright_exif(exif), xmp=upright_xmp(xmp))
 
@@ -206,6 +216,10 @@ def pillow_errors(name: str) -> Iterator[None]:
         known = "PNG, JPEG, WebP, AVIF, TIFF and some more are"
         raise UnreadableImage(f"{name} is no picture in a format that is read; {known}") from error
     except Exception as error:  # Pillow's decoders raise almost anything on damaged data
+        if str(error) == CLOSED:
+            raise InvalidArgument(
+                f"{name} is closed: encode it before that, or open it again"
+            ) from error
         raise UnreadableImage(f"{name} cannot be read, it may be damaged: {error!r}") from error
 
 
@@ -239,36 +253,6 @@ def _upright(plane: Plane, turn: int) -> Plane:
     if turn in (2, 3, 6, 7):
         plane = plane[:, ::-1]
     return plane[::-1] if turn in (3, 4, 7, 8) else plane
-
-
-def _refuse_animation(image: Image.Image, name: str) -> None:
-    frames = _frames(image)
-    if frames <= 1:
-        return
-    extra = _FIRST_IS_THE_PICTURE.get(image.format or "")
-    if extra is None:
-        raise UnsupportedImage(
-            f"{name} holds {'over ' if frames > _MOST_FRAMES else ''}{min(frames, _MOST_FRAMES)} frames, and"
-            " animations cannot be stored: save one frame as a picture"
-        )
-    warnings.warn(f"{name}: only its main picture is kept, not its {extra}", DroppedDataWarning, stacklevel=3)
-
-
-def _refuse_excess(image: Image.Image, name: str) -> None:
-    """A TIFF not yet loaded, whose tags Pillow takes apart while it loads it."""
-    file = getattr(image, "fp", None) if hasattr(image, "tag_v2") else None
-    if file is not None and (problem := excess(file)):
-        raise LimitExceeded(f"{name}: {problem}")
-
-
-def _frames(image: Image.Image) -> int:
-    """How many there are. Those of a TIFF, which take Pillow quadratic time, are counted up to the limit."""
-    if hasattr(image, "tag_v2"):
-        if not getattr(image, "is_animated", True):
-            return 1
-        if (file := getattr(image, "fp", None)) is not None:
-            return max(2, count_directories(file, _MOST_FRAMES + 1))
-    return int(getattr(image, "n_frames", 1))
 
 
 def _kept_profile(image: Image.Image, gray: bool, name: str) -> bytes | None:
