@@ -217,9 +217,7 @@ def pillow_errors(name: str) -> Iterator[None]:
         raise UnreadableImage(f"{name} is no picture in a format that is read; {known}") from error
     except Exception as error:  # Pillow's decoders raise almost anything on damaged data
         if str(error) == CLOSED:
-            raise InvalidArgument(
-                f"{name} is closed: encode it before that, or open it again"
-            ) from error
+            raise InvalidArgument(f"{name} is closed: encode it before that, or open it again") from error
         raise UnreadableImage(f"{name} cannot be read, it may be damaged: {error!r}") from error
 
 
