@@ -2,6 +2,7 @@
 
     encode(picture) -> bytes        decode(bytes) -> picture        info(bytes or path) -> Info
     compress(picture file, .lci file)        decompress(.lci file, picture file)
+    compare(picture, picture) -> Comparison
     Codec(model=, device=)          the same, with the model kept loaded
     CleanupSettings(unet=)          diffusion clean-up of an autoencoder's latents
 
@@ -40,7 +41,7 @@ from latentcodec.errors import (
 if TYPE_CHECKING:
     from latentcodec.codec.api import Codec
     from latentcodec.codec.cleanup.settings import CleanupSettings
-    from latentcodec.codec.functions import compress, decode, decompress, encode
+    from latentcodec.codec.functions import Comparison, compare, compress, decode, decompress, encode
     from latentcodec.codec.info import Info, info
     from latentcodec.container.chunks import Limits
     from latentcodec.container.salvage import Report
@@ -51,6 +52,7 @@ __all__ = [
     "ChecksumMismatch",
     "CleanupSettings",
     "Codec",
+    "Comparison",
     "FormatError",
     "ImageError",
     "Info",
@@ -74,6 +76,7 @@ __all__ = [
     "UnsupportedVersion",
     "WeightsMismatch",
     "__version__",
+    "compare",
     "compress",
     "decode",
     "decompress",
@@ -84,7 +87,9 @@ __all__ = [
 # Where each of the other names is.
 _HOMES = {
     "Codec": "latentcodec.codec.api",
-    **dict.fromkeys(("compress", "decode", "decompress", "encode"), "latentcodec.codec.functions"),
+    **dict.fromkeys(
+        ("Comparison", "compare", "compress", "decode", "decompress", "encode"), "latentcodec.codec.functions"
+    ),
     **dict.fromkeys(("Info", "info"), "latentcodec.codec.info"),
     "CleanupSettings": "latentcodec.codec.cleanup.settings",
     "Limits": "latentcodec.container.chunks",

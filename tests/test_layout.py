@@ -70,6 +70,16 @@ ORDER: dict[str, tuple[str, ...]] = {
         "load",
         "fetch",
     ),
+    "picture": (
+        "directories",
+        "metadata",
+        "samples",
+        "frames",
+        "guard",
+        "picture",
+        "similarity",
+        "files",
+    ),
     "codec": (
         "planes",
         "sidecar",

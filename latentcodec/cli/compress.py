@@ -63,6 +63,13 @@ if TYPE_CHECKING:
     metavar="DB",
     help="The smallest file whose picture has this PSNR, in dB.",
 )
+@click.option(
+    "--min-ssimulacra2",
+    type=Number(0, 100, min_open=True),
+    metavar="S",
+    help="The smallest file whose picture has this SSIMULACRA 2: 90 is visually lossless, 70 high quality.",
+)
+@click.option("--lossless", is_flag=True, help="Keep the pixels as they are, whatever it costs.")
 @model_option
 @prior_option
 @click.option(
@@ -102,6 +109,8 @@ def compress(
     target_size: int | None,
     target_bpp: float | None,
     min_psnr: float | None,
+    min_ssimulacra2: float | None,
+    lossless: bool,
     model: str,
     prior: str | None,
     quantiser: str,
@@ -144,6 +153,8 @@ def compress(
         "target_size": target_size,
         "target_bpp": target_bpp,
         "min_psnr": min_psnr,
+        "min_ssimulacra2": min_ssimulacra2,
+        "lossless": lossless,
         "quantiser": quantiser,
         "effort": effort,
     }
@@ -163,7 +174,8 @@ def compress(
     @cache
     def codec() -> Codec:
         loaded = load_codec(model, device, verbose, limits, prior, cleanup, announce=not quiet)
-        load_native(loaded, verbose)
+        if not lossless:
+            load_native(loaded, verbose)
         return loaded
 
     def work(job: Job) -> Done:
@@ -226,5 +238,7 @@ def _line(job: Job, data: bytes, limits: Limits, seconds: float | None) -> str:
             parts.append(f"quality {stored.quality:g}")
         if stored.goal is not None and stored.goal.psnr is not None:
             parts.append(f"{stored.goal.psnr:.2f} dB")
+        if stored.goal is not None and stored.goal.ssimulacra2 is not None:
+            parts.append(f"SSIMULACRA 2 {stored.goal.ssimulacra2:.2f}")
         parts.append(f"{seconds:.2f} s")
     return f"{job.name} -> {job.target_name}: {', '.join(parts)}"

@@ -1,7 +1,7 @@
 """Codec: pictures to bytes, bytes to pictures, files to files, with the model kept loaded.
 
 Codec(model=, device=)
-    .encode(image, quality= | target_size= | target_bpp= | min_psnr=) ─► bytes ─► .decode ─► Pillow image
+    .encode(image, quality= | a target | lossless=) ─► bytes ─► .decode ─► Pillow image
     .compress(src, dst), .decompress(src, dst)           the same for files, written atomically
 
 model: "native", or an autoencoder: a name in the store (`latentcodec models list`), or a path. Files of any
@@ -32,8 +32,8 @@ from latentcodec.codec.arguments import (
     number,
 )
 from latentcodec.codec.decoder import decode_with, read
-from latentcodec.codec.lossless import PixelReader
-from latentcodec.codec.targets import Attempt, meet_bpp, meet_psnr, meet_size
+from latentcodec.codec.lossless import PixelEncoder, PixelReader
+from latentcodec.codec.targets import PSNR, SSIMULACRA2, Attempt, meet_bpp, meet_measure, meet_size
 from latentcodec.container.autoencoder import SCALAR
 from latentcodec.container.chunks import DEFAULT_LIMITS
 from latentcodec.container.file import Goal, Limits
@@ -154,6 +154,8 @@ class Codec:
         target_size: int | None = None,
         target_bpp: float | None = None,
         min_psnr: float | None = None,
+        min_ssimulacra2: float | None = None,
+        lossless: bool = False,
         strip: bool = False,
         first_frame: bool = False,
         orientation: int | None = None,
@@ -162,24 +164,23 @@ class Codec:
     ) -> bytes:
         """Compress a picture.
 
-        image: a Pillow image of any mode, or uint8 (H, W), (H, W, 3) or (H, W, 4).
-        quality: 0 to 100, continuous; 60 where nothing is asked for. Or one target: target_size in bytes or
-        target_bpp in bits per pixel (the file is never over, and within 1 % under where neighbouring
-        qualities allow) or min_psnr in dB (the decoded picture is never under). With the native model a
-        picture that repeats (screens, pages, drawings) and takes no more bytes without any loss is kept
-        so, at any quality and target.
-        strip leaves EXIF and XMP out; those larger than Limits.max_metadata_bytes are left out with a
-        DroppedDataWarning.
-        first_frame: of an animation, which is refused else, store the first frame, with a DroppedDataWarning.
-        orientation: 1 (upright) to 8, in place of what EXIF and XMP say: Pillow's `rotate` and `transpose`
-        leave EXIF as it was, so that a picture turned by them would be turned twice.
+        image: a Pillow image of any mode, or uint8 (H, W), (H, W, 3) or (H, W, 4). quality: 0 to 100,
+        continuous; 60 where nothing is asked for. Or one target: target_size in bytes or target_bpp in bits
+        per pixel (the file is never over, and within 1 % under where neighbouring qualities allow) or
+        min_psnr in dB or min_ssimulacra2 (the decoded picture is never under). With the native model a
+        picture that repeats (screens, pages, drawings) and takes no more bytes without any loss is kept so,
+        at any quality and target. lossless keeps any picture so, with the colours that alpha hides. strip
+        leaves EXIF and XMP out; those larger than Limits.max_metadata_bytes are left out with a
+        DroppedDataWarning. first_frame: of an animation, which is refused else, store the first frame, with a
+        DroppedDataWarning. orientation: 1 (upright) to 8, in place of what EXIF and XMP say: Pillow's
+        `rotate` and `transpose` leave EXIF as it was, so that a picture turned by them would be turned twice.
         effort: 1 to 9, how long the encoder looks for fewer bytes. 4 to 9 look for those of equal PSNR with
         the native model (docs/training.md: what that does to other metrics), or refine an autoencoder's
         latents through its decoder, each about twice as long as the one before. quantiser, of autoencoders:
-        "scalar", or "palette" for comparison, which has one rate and neither refinement nor prior.
-        Raises InvalidArgument, TargetUnreachable (naming the reachable bound; also where even quality 100
-        stays over 1 % under a size, and no file without loss fits), UnsupportedImage, UnreadableImage,
-        LimitExceeded (pixels or profile).
+        "scalar", or "palette" for comparison, which has one rate and neither refinement nor prior. Raises
+        InvalidArgument, TargetUnreachable (naming the reachable bound; also where even quality 100 stays over
+        1 % under a size, and no file without loss fits), UnsupportedImage, UnreadableImage, LimitExceeded
+        (pixels or profile).
         """
         numbers = check_encoding(
             self.model,
@@ -187,26 +188,33 @@ class Codec:
             target_size=target_size,
             target_bpp=target_bpp,
             min_psnr=min_psnr,
+            min_ssimulacra2=min_ssimulacra2,
+            lossless=lossless,
             quantiser=quantiser,
             effort=effort,
             prior=self._prior_path,
             cleanup_unet=None if self._cleanup is None else self._cleanup.denoiser.name,
         )
         picture = as_picture(image, self.limits, self.model, first_frame=first_frame, orientation=orientation)
+        if lossless:
+            return PixelEncoder(picture, effort=effort, strip=strip, limits=self.limits).encode(0).data
         encoder = self._encoder(picture, strip, quantiser, effort)
+        measure = PSNR if min_psnr is not None else SSIMULACRA2 if min_ssimulacra2 is not None else None
 
         def attempt(level: int, *, rough: bool = False) -> Attempt:
-            return encoder.attempt(level, measure=min_psnr is not None, rough=rough)
+            return encoder.attempt(level, measure=measure, rough=rough)
 
-        if target_size is target_bpp is min_psnr is None:
+        if measure is None and target_size is target_bpp is None:
             data = encoder.encode(level_of_quality(numbers.get("quality", DEFAULT_QUALITY))).data
             exact = encoder.without_loss(len(data))
             return data if exact is None or len(data) < exact.size else exact.encoded.data
         quick = partial(attempt, rough=True) if encoder.slow else None
         exact = encoder.without_loss()
-        if min_psnr is not None:
-            met = meet_psnr(attempt, numbers["min_psnr"], quick, exact)
-            return encoder.finish(met, Goal("psnr", numbers["min_psnr"], met.psnr))
+        if measure is not None:
+            ((name, target),) = numbers.items()
+            met = meet_measure(attempt, target, measure, quick, exact)
+            goal = Goal(name.removeprefix("min_"), target, met.psnr, met.ssimulacra2)
+            return encoder.finish(met, goal)
         if target_bpp is not None:
             met = meet_bpp(attempt, numbers["target_bpp"], picture.width * picture.height, quick, exact)
         else:
@@ -298,6 +306,8 @@ class Codec:
         target_size: int | None = None,
         target_bpp: float | None = None,
         min_psnr: float | None = None,
+        min_ssimulacra2: float | None = None,
+        lossless: bool = False,
         strip: bool = False,
         first_frame: bool = False,
         orientation: int | None = None,
@@ -322,6 +332,8 @@ class Codec:
             target_size=target_size,
             target_bpp=target_bpp,
             min_psnr=min_psnr,
+            min_ssimulacra2=min_ssimulacra2,
+            lossless=lossless,
             strip=strip,
             quantiser=quantiser,
             effort=effort,

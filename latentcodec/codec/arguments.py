@@ -25,7 +25,7 @@ DEFAULT_EFFORT = 3
 MAX_EFFORT = 9
 REFINED_FROM = 4  # effort from which on an autoencoder's latents are refined
 NATIVE = "native"
-_UNITS = {"target_size": "bytes", "target_bpp": "bits per pixel", "min_psnr": "dB"}
+_UNITS = {"target_size": " of bytes", "target_bpp": " of bits per pixel", "min_psnr": " of dB"}
 
 ImageLike = Image.Image | NDArray[np.uint8]
 PathLike = str | os.PathLike[str]
@@ -76,6 +76,8 @@ def check_encoding(
     target_size: int | None = None,
     target_bpp: float | None = None,
     min_psnr: float | None = None,
+    min_ssimulacra2: float | None = None,
+    lossless: bool = False,
     quantiser: str = SCALAR,
     effort: int = DEFAULT_EFFORT,
     prior: PathLike | None = None,
@@ -86,11 +88,20 @@ def check_encoding(
     cleanup_unet: the name of the clean-up's UNet. Nothing is loaded. Raises InvalidArgument, with the names
     of the arguments, for what is out of range and for what does not go together.
     """
-    asked = _check_rate(quality=quality, target_size=target_size, target_bpp=target_bpp, min_psnr=min_psnr)
+    asked = _check_rate(
+        quality=quality,
+        target_size=target_size,
+        target_bpp=target_bpp,
+        min_psnr=min_psnr,
+        min_ssimulacra2=min_ssimulacra2,
+    )
     effort = check_effort(effort)
     if quantiser not in (SCALAR, PALETTE):
         raise InvalidArgument(f"quantiser {quantiser!r}: use {SCALAR} or {PALETTE}", ("quantiser",))
     palette = quantiser if quantiser == PALETTE else None
+    if lossless:
+        _refuse("what is lossless has no other quality; leave it out", **asked)
+        _refuse("what is lossless needs no model; leave it out", model=None if model == NATIVE else model)
     if model == NATIVE:
         _refuse("for autoencoders only; name one as the model",
                 quantiser=palette, prior=prior, cleanup_unet=cleanup_unet)  # fmt: skip
@@ -118,9 +129,13 @@ def _check_rate(**given: float | None) -> dict[str, float]:
     for name, value in asked.items():
         if name == "quality" and not 0 <= value <= 100:
             raise InvalidArgument(f"quality {value:g}: it goes from 0 to 100", (name,))
+        if name == "min_ssimulacra2" and value > 100:
+            raise InvalidArgument(
+                f"{name} {value:g}: no score is above 100, which pictures without loss have", (name,)
+            )
         if name != "quality" and not 0 < value < math.inf:
             raise InvalidArgument(
-                f"{name} {value:g}: it must be a positive number of {_UNITS[name]}", (name,)
+                f"{name} {value:g}: it must be a positive number{_UNITS.get(name, '')}", (name,)
             )
     return asked
 

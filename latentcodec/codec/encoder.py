@@ -2,7 +2,7 @@
 
 Picture ─┬─► fill transparent, pad ─► tiles: analyse, encode ─► File ─► bytes
          │                                  │
-         │            latent plane ─► synthesise ─► the picture that a decoder gets ─► PSNR
+         │            latent plane ─► synthesise ─► the picture that a decoder gets ─► PSNR, SSIMULACRA 2
          └─► few colours, repeating? ─► tiles of pixels, without loss ─► File ─► bytes
 
 What all models share is here; each has its own encoder below `BaseEncoder`, in native/encoder.py and
@@ -16,18 +16,18 @@ import warnings
 from abc import ABC, abstractmethod
 from dataclasses import replace
 
-import numpy as np
-
 from latentcodec.codec.alpha import fill_transparent, pack_alpha
 from latentcodec.codec.planes import LatentPlane, pad_to_patches
 from latentcodec.codec.sidecar import pack_sidecar
-from latentcodec.codec.targets import Attempt, Encoded
+from latentcodec.codec.targets import SSIMULACRA2, Attempt, Encoded, Measure
 from latentcodec.container.chunks import DEFAULT_LIMITS, Limits
 from latentcodec.container.file import File, Goal, pack
 from latentcodec.container.header import Box
 from latentcodec.errors import LimitExceeded
 from latentcodec.picture.metadata import DroppedDataWarning
 from latentcodec.picture.picture import Picture, Pixels
+from latentcodec.picture.similarity.comparison import visible_score
+from latentcodec.picture.similarity.structure import psnr
 
 
 class BaseEncoder(ABC):
@@ -80,26 +80,19 @@ class BaseEncoder(ABC):
         """The picture's own pixels as a file; None where they hardly take few bytes, or over `limit`."""
         return None
 
-    def attempt(self, level: int, *, measure: bool, rough: bool = False) -> Attempt:
-        """Encode at a level and measure its size and, if asked, the PSNR of what it decodes to."""
+    def attempt(self, level: int, *, measure: Measure | None, rough: bool = False) -> Attempt:
+        """Encode at a level and measure its size and, if asked, what it decodes to."""
         # A search holds several attempts: none of them keeps its plane, which may be larger than the picture.
         encoded, plane = self._encode(level, rough=rough)
-        psnr = self._psnr(self._synthesise(plane, encoded.file)) if measure else None
-        return Attempt(level, len(encoded.data), psnr, encoded)
-
-    def _psnr(self, decoded: Pixels) -> float:
-        """PSNR in dB of what a decoder gets, over the pixels that are not fully transparent."""
-        picture = self.picture
-        total, count = 0, 0
-        for top in range(0, picture.height, 256):
-            rows = slice(top, top + 256)
-            error = decoded[rows].astype(np.int32) - picture.pixels[rows]
-            squares = (error * error).sum(2)
-            if picture.alpha is not None:
-                squares = squares[picture.alpha[rows] > 0]
-            total += int(squares.sum(dtype=np.int64))
-            count += 3 * squares.size
-        return float("inf") if total == 0 else float(10 * np.log10(255**2 * count / total))
+        attempt = Attempt(level, len(encoded.data), None, encoded)
+        if measure is None:
+            return attempt
+        decoded, picture = self._synthesise(plane, encoded.file), self.picture
+        if measure is SSIMULACRA2:
+            score = visible_score(picture.pixels, picture.alpha, decoded, picture.alpha)
+            return replace(attempt, ssimulacra2=score)
+        seen = None if picture.alpha is None else picture.alpha > 0
+        return replace(attempt, psnr=psnr(picture.pixels, decoded, seen))
 
     def finish(self, attempt: Attempt, goal: Goal | None = None) -> bytes:
         """The bytes of the attempt that was chosen; goal: what was asked for and achieved, to be stored."""

@@ -19,8 +19,11 @@ import numpy as np
 from PIL import Image, features
 
 from latentcodec.codec.arguments import DEFAULT_EFFORT
+from latentcodec.codec.encoder import BaseEncoder
 from latentcodec.codec.planes import LatentPlane
-from latentcodec.container.file import Tile
+from latentcodec.codec.targets import Encoded
+from latentcodec.container.chunks import DEFAULT_LIMITS, Limits
+from latentcodec.container.file import File, Tile, pack
 from latentcodec.container.header import (
     MAX_QUALITY_LEVEL,
     PIXELS,
@@ -29,7 +32,7 @@ from latentcodec.container.header import (
     Header,
     default_tile_size,
 )
-from latentcodec.errors import LimitExceeded, MalformedFile, MissingDependency, TruncatedFile
+from latentcodec.errors import InvalidArgument, LimitExceeded, MalformedFile, MissingDependency, TruncatedFile
 from latentcodec.picture.picture import Picture, Pixels
 from latentcodec.rans.coder import check_digest
 
@@ -66,14 +69,15 @@ def pixel_tiles(
     limit: float = math.inf,
     *,
     always: bool = False,
+    hidden: bool = False,
 ) -> tuple[Header, list[Tile]] | None:
-    """Header and tiles of the picture's own pixels; colours where alpha is 0 become black.
+    """Header and tiles of the picture's own pixels; colours where alpha is 0 become black, unless `hidden`.
 
     alpha: the stored alpha of a tile. None where the tiles would take more than `limit` bytes and, unless
     `always`, where they hardly take few. Raises MissingDependency with `always` and without WebP.
     """
     pixels = picture.pixels
-    if picture.alpha is not None:  # nobody sees what is hidden, and zeros code best
+    if picture.alpha is not None and not hidden:  # nobody sees what is hidden, and zeros code best
         pixels = pixels * (picture.alpha > 0)[..., None]
     longest = max(picture.width, picture.height)
     default = default_tile_size(picture.width, picture.height)
@@ -160,6 +164,37 @@ def unpack_pixels(stream: bytes, height: int, width: int, name: str) -> Pixels:
     return pixels
 
 
+class PixelEncoder(BaseEncoder):
+    """A picture that is kept without loss because the caller says so, with the colours that alpha hides."""
+
+    def __init__(
+        self,
+        picture: Picture,
+        *,
+        effort: int = DEFAULT_EFFORT,
+        strip: bool = False,
+        limits: Limits = DEFAULT_LIMITS,
+    ) -> None:
+        """As BaseEncoder. effort: 1 to 9."""
+        super().__init__(picture, PixelReader.patch, strip=strip, limits=limits)
+        self.effort = effort
+
+    def _encode(self, level: int, *, rough: bool = False) -> tuple[Encoded, LatentPlane]:
+        """All levels are alike."""
+        kept = pixel_tiles(self.picture, self.effort, self._alpha, always=True, hidden=True)
+        if kept is None:
+            raise InvalidArgument("the picture says that it is gray, and has colours")
+        file = File(*kept, self._profile, self._exif, self._xmp)
+        return Encoded(file, pack(file)), _plane(self.picture.pixels)
+
+    def _synthesise(self, plane: LatentPlane, file: File) -> Pixels:
+        return PixelReader(file.header).synthesise(plane, ())
+
+
+def _plane(pixels: Pixels) -> LatentPlane:
+    return (pixels.astype(np.int16) - _MIDDLE).transpose(2, 0, 1)
+
+
 class PixelReader:
     """Reads files whose tiles hold pixels, for decode_with."""
 
@@ -182,7 +217,7 @@ class PixelReader:
         check_digest(zlib.crc32(pixels.tobytes()), tile.digest, name)
         if self.header.channels <= 2 and (pixels != pixels[..., :1]).any():
             raise MalformedFile(f"{name}: its pixels have colours, but the picture is gray")
-        return (pixels.astype(np.int16) - _MIDDLE).transpose(2, 0, 1), True
+        return _plane(pixels), True
 
     def synthesise(self, plane: LatentPlane, missing: Collection[int]) -> Pixels:
         """As decoder.Reader says."""

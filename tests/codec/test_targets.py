@@ -8,7 +8,14 @@ from collections.abc import Callable
 
 import pytest
 
-from latentcodec.codec.targets import MAX_ATTEMPTS, Attempt, meet_bpp, meet_psnr, meet_size
+from latentcodec.codec.targets import (
+    MAX_ATTEMPTS,
+    PSNR,
+    Attempt,
+    meet_bpp,
+    meet_measure,
+    meet_size,
+)
 from latentcodec.container.header import MAX_QUALITY_LEVEL as TOP
 from latentcodec.errors import TargetUnreachable
 
@@ -102,7 +109,7 @@ def test_sizes_at_the_ends_are_met(target: int) -> None:
 @pytest.mark.parametrize("target", [5.0, 20.0, 20.001, 31.7, 44.99, 45.0])
 def test_psnr_is_met_from_above(target: float) -> None:
     searched = Searched(SIZES["exponential"])
-    met = meet_psnr(searched.attempt, target)
+    met = meet_measure(searched.attempt, target, PSNR)
     assert met.psnr is not None
     assert met.psnr >= target
     if target > 20:
@@ -117,15 +124,15 @@ def test_psnr_curves_with_noise_and_infinity() -> None:
         return math.inf if level > 3000 else 30 * NOISE[level] + level / 400
 
     for target in (30.5, 33.3, 37.4):
-        met = meet_psnr(Searched(SIZES["exponential"], curve).attempt, target)
+        met = meet_measure(Searched(SIZES["exponential"], curve).attempt, target, PSNR)
         assert target <= curve(met.level) == met.psnr
         assert met.psnr < target + 0.1
-    assert meet_psnr(Searched(SIZES["exponential"], lambda level: math.inf).attempt, 99).level == 0
+    assert meet_measure(Searched(SIZES["exponential"], lambda level: math.inf).attempt, 99, PSNR).level == 0
 
 
 def test_psnr_out_of_reach_names_the_bound() -> None:
     with pytest.raises(TargetUnreachable, match=r"quality 100 reaches 45\.00 dB"):
-        meet_psnr(Searched(SIZES["exponential"]).attempt, 45.01)
+        meet_measure(Searched(SIZES["exponential"]).attempt, 45.01, PSNR)
 
 
 @pytest.mark.parametrize("share", [0.9, 0.97, 1.0, 1.02])
@@ -144,7 +151,7 @@ def test_quick_attempts_only_tell_where_to_begin(share: float) -> None:
 def test_quick_attempts_for_a_psnr(gain: float) -> None:
     for target in (20.3, 31.7, 44.5):
         searched = Searched(SIZES["noisy"], lambda level: 20 + gain + 25 * level / TOP)
-        met = meet_psnr(searched.attempt, target, Searched(SIZES["noisy"]).attempt)
+        met = meet_measure(searched.attempt, target, PSNR, Searched(SIZES["noisy"]).attempt)
         assert met.psnr is not None
         assert target <= met.psnr <= target + 0.03
         assert len(searched.levels) <= 9

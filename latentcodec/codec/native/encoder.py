@@ -21,7 +21,7 @@ from latentcodec.codec.lossless import pixel_tiles
 from latentcodec.codec.native.coder import EncodedTile, Floats, NativeCodec
 from latentcodec.codec.native.decoder import synthesise_picture
 from latentcodec.codec.planes import PATCH, LatentBox, LatentPlane, empty_plane, latent_box, with_halo
-from latentcodec.codec.targets import Attempt, Encoded
+from latentcodec.codec.targets import Attempt, Encoded, Measure
 from latentcodec.container.chunks import DEFAULT_LIMITS, Limits
 from latentcodec.container.file import File, Header, Tile, default_tile_size, pack
 from latentcodec.container.header import too_thin
@@ -59,7 +59,7 @@ class NativeEncoder(BaseEncoder):
         """As BaseEncoder says; a picture that is too thin for the model is kept without loss."""
         return super().encode(level) if self._only_exact is None else self._only_exact.encoded
 
-    def attempt(self, level: int, *, measure: bool, rough: bool = False) -> Attempt:
+    def attempt(self, level: int, *, measure: Measure | None, rough: bool = False) -> Attempt:
         """As BaseEncoder says; all attempts of a picture that is too thin for the model are the same."""
         if self._only_exact is not None:
             return replace(self._only_exact, level=level)
@@ -118,7 +118,7 @@ class NativeEncoder(BaseEncoder):
             return None
         file = File(*lossless, self._profile, self._exif, self._xmp)
         data = pack(file)
-        return Attempt(file.header.quality_level, len(data), math.inf, Encoded(file, data))
+        return Attempt(file.header.quality_level, len(data), math.inf, Encoded(file, data), ssimulacra2=100.0)
 
     def _analyse(self, box: LatentBox, level: int) -> Floats:
         return analyse_tile(self._padded, box, self._halo, lambda pixels: self.codec.analyse(pixels, level))
