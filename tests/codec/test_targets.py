@@ -5,12 +5,14 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 
 from latentcodec.codec.targets import (
     MAX_ATTEMPTS,
     PSNR,
+    SSIMULACRA2,
     Attempt,
     meet_bpp,
     meet_measure,
@@ -133,6 +135,25 @@ def test_psnr_curves_with_noise_and_infinity() -> None:
 def test_psnr_out_of_reach_names_the_bound() -> None:
     with pytest.raises(TargetUnreachable, match=r"quality 100 reaches 45\.00 dB"):
         meet_measure(Searched(SIZES["exponential"]).attempt, 45.01, PSNR)
+
+
+def test_scores_are_met_from_above_and_their_bound_is_one_that_can_be_asked_for() -> None:
+    def scored(level: int) -> Attempt:
+        score = -30 + 124.4567 * level / TOP
+        return Attempt(level, 100 + level, None, None, score)  # type: ignore[arg-type]
+
+    for target in (0.5, 33.3, 70, 94.45):
+        met = meet_measure(scored, target, SSIMULACRA2)
+        assert met.ssimulacra2 is not None
+        assert target <= met.ssimulacra2 <= target + 0.1
+    with pytest.raises(
+        TargetUnreachable,
+        match=r"^target SSIMULACRA 2 94\.46: quality 100 reaches 94\.45; ask for at most that$",
+    ):
+        meet_measure(scored, 94.46, SSIMULACRA2)
+    exact = Attempt(TOP, 2000, math.inf, None, ssimulacra2=100.0)  # type: ignore[arg-type]
+    assert meet_measure(scored, 90, SSIMULACRA2, exact=exact) is exact
+    assert meet_measure(scored, 100, SSIMULACRA2, exact=replace(exact, size=9999)).size == 9999
 
 
 @pytest.mark.parametrize("share", [0.9, 0.97, 1.0, 1.02])
