@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from latentcodec.cli.cleanup import cleanup_options, cleanup_settings
+from latentcodec.cli.console import printable
 from latentcodec.cli.files import LCI, PIPE, Done, Job, plan, read_source, run_jobs, write_target
 from latentcodec.cli.options import (
     Number,
@@ -185,7 +186,7 @@ def compress(
         with _pillow_allows(limits.max_pixels):
             picture = open_picture(
                 source,
-                name=job.name,
+                name=printable(job.name),  # in one line, whatever it holds
                 max_pixels=limits.max_pixels,
                 first_frame=first_frame,
                 turn=orientation,
