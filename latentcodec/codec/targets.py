@@ -49,13 +49,16 @@ Attempts = Callable[[int], Attempt]
 
 @dataclass(frozen=True)
 class Measure:
-    """A measure of the decoded picture that a target may name. close: what is so little above ends a
-    search."""
+    """A measure of the decoded picture that a target may name.
+
+    close: a value of so little above ends a search. scale: of values, rising, on which levels lie about evenly.
+    """
 
     name: str
     unit: str
     close: float
     of: Callable[[Attempt], float | None]
+    scale: Callable[[float], float] = float
 
     def __call__(self, attempt: Attempt) -> float:
         """What the attempt reaches; what has no loss does not reach infinity."""
@@ -68,7 +71,10 @@ class Measure:
 
 
 PSNR = Measure("PSNR", " dB", 0.02, lambda attempt: attempt.psnr)
-SSIMULACRA2 = Measure("SSIMULACRA 2", "", 0.1, lambda attempt: attempt.ssimulacra2)
+# Neighbouring levels differ by 0.1 to 0.2 of noise.
+SSIMULACRA2 = Measure(
+    "SSIMULACRA 2", "", 0.25, lambda attempt: attempt.ssimulacra2, lambda score: -math.log(101 - score)
+)
 
 
 def meet_size(
@@ -166,8 +172,11 @@ def meet_measure(
 def _least(attempt: Attempts, target: float, measure: Measure, rough: Attempts | None) -> Attempt:
     """The smallest file with loss that reaches `target`."""
 
+    wanted = measure.scale(target)
+    close = wanted - measure.scale(target + measure.close)
+
     def excess(tried: Attempt) -> float:
-        return target - measure(tried)
+        return wanted - measure.scale(measure(tried))
 
     attempt = cache(attempt)
     if rough is not None:
@@ -176,7 +185,7 @@ def _least(attempt: Attempts, target: float, measure: Measure, rough: Attempts |
         except TargetUnreachable:
             start = None
         if start is not None and (ends := _around(attempt, start, excess, rising=False)):
-            return _narrow(attempt, *ends, excess, -measure.close)
+            return _narrow(attempt, *ends, excess, close)
     low = attempt(0)
     if measure(low) >= target:
         return low
@@ -187,7 +196,7 @@ def _least(attempt: Attempts, target: float, measure: Measure, rough: Attempts |
             f"{measure.told(measure(high))}; ask for at most that"
         )
     # The same search turned around: the highest level that is "under" in steps of falling level.
-    return _narrow(attempt, high, low, excess, -measure.close)
+    return _narrow(attempt, high, low, excess, close)
 
 
 def _around(

@@ -145,7 +145,7 @@ def test_scores_are_met_from_above_and_their_bound_is_one_that_can_be_asked_for(
     for target in (0.5, 33.3, 70, 94.45):
         met = meet_measure(scored, target, SSIMULACRA2)
         assert met.ssimulacra2 is not None
-        assert target <= met.ssimulacra2 <= target + 0.1
+        assert target <= met.ssimulacra2 <= target + 0.3
     with pytest.raises(
         TargetUnreachable,
         match=r"^target SSIMULACRA 2 94\.46: quality 100 reaches 94\.45; ask for at most that$",
