@@ -7,15 +7,19 @@ import warnings
 import pytest
 from PIL import Image
 
-from latentcodec.picture.metadata import (
-    DroppedDataWarning,
-    orientation,
-    picture_tags,
-    read_exif,
-    read_xmp,
-    upright_exif,
-    upright_xmp,
-)
+from latentcodec.picture.exif import turned as turned_exif
+from latentcodec.picture.metadata import orientation, picture_tags, read_exif, read_xmp
+from latentcodec.picture.notices import DroppedDataWarning
+from latentcodec.picture.xmp import turned as turned_xmp
+
+
+def upright_exif(exif: bytes | None) -> bytes | None:
+    return turned_exif(exif, 1, "it")
+
+
+def upright_xmp(xmp: bytes | None) -> bytes | None:
+    return turned_xmp(xmp, 1)
+
 
 XMP = (
     b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF><rdf:Description tiff:Orientation="6">'
