@@ -26,7 +26,8 @@ class Beside:
     """What a file says beside its pixels; None, and nothing, where it does not.
 
     gama, chrm: of PNG, in hundred-thousandths; srgb: whether PNG says that the colours are sRGB, which goes
-    before both. further: whether pictures behind this one have been reported.
+    before both. further: whether pictures behind this one have been reported. complete: whether nothing that
+    Pillow found can add to the text.
     """
 
     profile: bytes | None = None
@@ -40,6 +41,7 @@ class Beside:
     chrm: tuple[int, ...] | None = None
     srgb: bool = False
     further: bool = False
+    complete: bool = False
 
 
 def joined(own: Beside, info: Beside) -> Beside:

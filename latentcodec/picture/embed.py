@@ -57,6 +57,8 @@ def prepared(picture: Picture, kind: str, name: str) -> tuple[Picture, dict[str,
     options: dict[str, Any] = {"icc_profile": picture.profile} if picture.profile else {}
     if picture.dpi and kind != "JPEG2000":
         options["dpi"] = _dots(picture.dpi) if kind == "JPEG" else picture.dpi
+    if kind == "BMP":
+        options.setdefault("dpi", (0, 0))  # Pillow would claim 96
     exif = b"Exif\0\0" + picture.exif if picture.exif else b""
     xmp = picture.xmp or b""
     if kind == "TIFF":

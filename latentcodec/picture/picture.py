@@ -29,7 +29,13 @@ from latentcodec.picture import exif as exif_bytes
 from latentcodec.picture import xmp as packets
 from latentcodec.picture.beside import Beside, Resolution, joined, sound_resolution
 from latentcodec.picture.colour.points import Cicp
-from latentcodec.picture.colour.profiles import adobe_rgb_profile, png_profile, profile_of, sound_profile
+from latentcodec.picture.colour.profiles import (
+    adobe_rgb_profile,
+    is_gray,
+    png_profile,
+    profile_of,
+    sound_profile,
+)
 from latentcodec.picture.directories import count_directories, excess
 from latentcodec.picture.formats.info import read_info
 from latentcodec.picture.formats.scan import read_file
@@ -191,7 +197,8 @@ def check_size(image: Image.Image, name: str, max_pixels: int) -> None:
 def _own_words(image: Image.Image, name: str) -> Beside:
     """What the file of an opened image says itself, where it is still open and at its first frame."""
     file = getattr(image, "fp", None)
-    if file is None or not getattr(image, "tile", None) or getattr(image, "_frame", False):
+    loaded = not getattr(image, "tile", None) and image.format != "WEBP"  # which shows no tiles
+    if file is None or loaded or getattr(image, "_frame", False):
         return Beside()
     try:
         place = file.tell()
@@ -211,8 +218,10 @@ def picture_of(image: Image.Image, own: Beside, name: str) -> Picture:
         turn = _tiff_turn(image)
         rawmode, peak = stored_depth(image)
         image.load()
-        beside = joined(own, read_info(image, name))
+        beside = joined(own, read_info(image, name, text=not own.complete))
     planes, alpha = to_planes(image, rawmode, peak, name)
+    if planes.ndim == 3 and is_gray(beside.profile) and not (planes != planes[..., :1]).any():
+        planes = planes[..., 0]  # WebP and AVIF know no gray, or Pillow hands it out so
     exif, xmp = read_exif(image, name, beside.exif), read_xmp(image, beside.xmp)
     turn = turn or orientation(exif, xmp)
     converted = image.mode in ("CMYK", "LAB")  # which uses the profile up

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 Pixels = npt.NDArray[np.uint8]
 
-__all__ = ["adobe_rgb_profile", "png_profile", "profile_of", "sound_profile", "to_srgb"]
+__all__ = ["adobe_rgb_profile", "is_gray", "png_profile", "profile_of", "sound_profile", "to_srgb"]
 
 _SRGB_GAMA = 45455  # hundred-thousandths, of 1 / 2.2: what goes with sRGB (PNG, 11.3.2.5)
 _SRGB_CHRM = (31270, 32900, 64000, 33000, 30000, 60000, 15000, 6000)  # white, red, green, blue
@@ -69,6 +69,11 @@ def _close(values: tuple[int, ...], others: tuple[int, ...]) -> bool:
 def adobe_rgb_profile() -> bytes:
     """What EXIF means by InteroperabilityIndex R03 (DCF 2.0)."""
     return make_profile("Adobe RGB (1998) by EXIF", _ADOBE_GAMMA, ADOBE_RGB)
+
+
+def is_gray(profile: bytes | None) -> bool:
+    """Whether a profile is for gray, by its header."""
+    return profile is not None and _SPACES.get(profile[16:20]) == "gray"
 
 
 def sound_profile(profile: bytes | None, gray: bool, name: str) -> bytes | None:

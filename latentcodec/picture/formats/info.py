@@ -22,23 +22,23 @@ _XMP = "XML:com.adobe.xmp"
 _ENCODERS = ("Created by OpenJPEG", "Creator: JasPer", "Kakadu")  # comments that encoders make on themselves
 
 
-def read_info(image: Image.Image, name: str) -> Beside:
-    """What Pillow knows of a loaded image; what is not kept is reported."""
-    info: dict[Any, Any] = image.info
+def read_info(image: Image.Image, name: str, *, text: bool = True) -> Beside:
+    """What Pillow knows of a loaded image, without `text` all else; what is not kept is reported."""
+    info, tagged = image.info, hasattr(image, "tag_v2")
     resources = info.get("photoshop")
     iptc = resources.get(0x0404) if isinstance(resources, dict) else info.get("iptc")
     cicp, profile = info.get("cicp"), info.get("icc_profile")
     said = Beside(
         profile=profile if isinstance(profile, bytes) else None,
         iptc=iptc_of(iptc) if isinstance(iptc, bytes) else None,
-        dpi=_resolution(info),
+        dpi=None if tagged else _resolution(info),
         cicp=Cicp(*cicp) if isinstance(cicp, tuple) and len(cicp) == 4 else None,
         gama=_hundred_thousandths(info.get("gamma")),
         chrm=_chrm(info.get("chromaticity")),
         srgb="srgb" in info,
     )
-    said.text = _text(image, said, name)
-    if hasattr(image, "tag_v2"):
+    said.text = _text(image, said, name) if text else ()
+    if tagged:
         return joined(read_tags(image, name), said)
     return joined(read_psd(image, name), said) if image.format == "PSD" else said
 

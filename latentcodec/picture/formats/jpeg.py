@@ -47,7 +47,7 @@ _COMMENT_KEY = "Comment"
 
 def read_jpeg(data: bytes, name: str) -> Beside:
     """What a JPEG file says beside its picture; what is not kept of it is reported."""
-    said, photoshop, text, unknown = Beside(), b"", list[tuple[str, str]](), dict[str, None]()
+    said, photoshop, text, unknown = Beside(complete=True), b"", list[tuple[str, str]](), dict[str, None]()
     extensions: dict[bytes, dict[int, bytes]] = {}
     last = 2
     for marker, begin, end in segments(data):

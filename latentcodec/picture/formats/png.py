@@ -110,7 +110,7 @@ class _Found:
 
     def __init__(self, name: str) -> None:
         self.name = name
-        self.said = Beside()
+        self.said = Beside(complete=True)
         self.text: list[tuple[str, str]] = []
         self.room = MOST_BYTES  # for what text and profiles decompress to
 

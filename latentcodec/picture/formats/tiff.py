@@ -16,7 +16,7 @@ from latentcodec.picture.notices import report
 
 __all__ = ["DESCRIPTIVE", "read_psd", "read_tags"]
 
-_IPTC, _PHOTOSHOP, _UNIT = 33723, 34377, 296
+_IPTC, _PHOTOSHOP, _X_RESOLUTION, _UNIT = 33723, 34377, 282, 296
 # Tags that describe the picture and not how its pixels lie in the file (TIFF 6.0, Exif 2.32, XP* by
 # Microsoft): they become EXIF.
 DESCRIPTIVE = frozenset(
@@ -51,7 +51,7 @@ def read_tags(image: Image.Image, name: str) -> Beside:
     if lost := left_out(blocks):
         report(name, lost)
     dpi = image.info.get("dpi")
-    if tags.get(_UNIT, 2) in (2, 3) and isinstance(dpi, tuple):
+    if tags.get(_UNIT, 2) in (2, 3) and _X_RESOLUTION in tags and isinstance(dpi, tuple):
         said.dpi = sound_resolution(*dpi)
     unknown = sorted(tag for tag in tags if tag not in DESCRIPTIVE | _OWN)
     if unknown:
