@@ -13,7 +13,7 @@ from latentcodec.container.autoencoder import NO_NETWORKS, AutoencoderChunk
 from latentcodec.container.chunks import DEFAULT_LIMITS
 from latentcodec.container.cleanup import AMOUNTS, CleanupChunk
 from latentcodec.container.file import File, Goal, Limits, structure_bytes, unpack
-from latentcodec.container.header import EXTERNAL_MODEL, PIXELS, Header
+from latentcodec.container.header import EXTERNAL_MODEL, MAX_QUALITY_LEVEL, PIXELS, Header
 from latentcodec.container.quality import quality_of_level
 
 
@@ -102,7 +102,7 @@ def info(
         bpp=8 * len(data) / (header.width * header.height),
         quality=quality_of_level(header.quality_level),
         has_quality=has_quality(header),
-        lossless=header.model_number == PIXELS,
+        lossless=header.model_number == PIXELS and header.quality_level == MAX_QUALITY_LEVEL,
         model=header.model_number,
         networks_hash=header.networks_hash.hex(),
         synthesis_hash=header.synthesis_hash.hex(),
@@ -120,7 +120,9 @@ def info(
 
 def has_quality(header: Header) -> bool:
     """Whether the quality had an effect on a file: palettes and pixels, without networks, have one rate."""
-    return header.model_number not in (EXTERNAL_MODEL, PIXELS) or header.networks_hash != NO_NETWORKS
+    if header.model_number == EXTERNAL_MODEL:
+        return header.networks_hash != NO_NETWORKS
+    return header.model_number != PIXELS
 
 
 def _autoencoder(file: File) -> AutoencoderInfo | None:

@@ -17,10 +17,19 @@ from typing import Any, BinaryIO
 from PIL import Image, PngImagePlugin
 
 from latentcodec.atomic import write_atomically
-from latentcodec.errors import InvalidArgument, UnsupportedImage
+from latentcodec.errors import InvalidArgument, UnreadableImage, UnsupportedImage
+from latentcodec.picture.deep_reading import describe_tiff
+from latentcodec.picture.deep_writing import deep_bytes
 from latentcodec.picture.guard import open_image
 from latentcodec.picture.metadata import DroppedDataWarning, picture_tags, sound_exif
-from latentcodec.picture.picture import MAX_PIXELS, Picture, from_pillow, pillow_errors, to_pillow
+from latentcodec.picture.picture import (
+    MAX_PIXELS,
+    Picture,
+    from_pillow,
+    pillow_errors,
+    to_pillow,
+    with_depth,
+)
 
 __all__ = ["open_picture", "save_picture"]
 
@@ -81,8 +90,16 @@ def open_picture(
 
 
 def _read(file: BinaryIO, name: str, max_pixels: int) -> Picture:
-    with pillow_errors(name):
-        image = open_image(file, name)
+    try:
+        with pillow_errors(name):
+            image = open_image(file, name)
+    except UnreadableImage as error:
+        if kind := describe_tiff(file):
+            raise UnsupportedImage(
+                f"{name} is a TIFF that Pillow does not read ({kind}): convert it to gray, RGB or RGBA, "
+                "integers of 8 or 16 bits"
+            ) from error
+        raise
     return from_pillow(image, name=name, max_pixels=max_pixels)
 
 
@@ -93,9 +110,11 @@ def save_picture(
 
     `format` is such a name ("png", "JPEG" ...) or an extension; without it the extension of the path decides.
     A file appears whole or not at all. JPEG is written at quality 95, AVIF at 95, both without chroma
-    subsampling; all others are lossless. Metadata that the format has no place for is left out; EXIF and XMP
-    too long for a JPEG, or too damaged for a TIFF or AVIF, are dropped with a DroppedDataWarning, and so is
-    EXIF that would cost too much to take apart.
+    subsampling; all others are lossless. PNG, TIFF, PPM and, with the extra `deep`, JPEG 2000 hold all bits
+    of a picture of more than 8, and AVIF up to 12; elsewhere they are rounded, with a ReducedDepthWarning.
+    Metadata that the format has no place for is left out; EXIF and XMP too long for a JPEG, or too damaged
+    for a TIFF or AVIF, are dropped with a DroppedDataWarning, and so is EXIF that would cost too much to take
+    apart.
 
     Raises UnsupportedImage where the format cannot hold the picture (its transparency, its size),
     InvalidArgument for an unknown format, OSError where the file cannot be written.
@@ -141,9 +160,19 @@ def _encoded(picture: Picture, kind: str, label: str) -> bytes:
             f"{label}: {kind} holds at most {chosen.largest_side} pixels a side, the picture has {side};"
             " save it as PNG or TIFF"
         )
-    stream = io.BytesIO()
     picture = replace(picture, exif=sound_exif(picture.exif, label))
-    image = to_pillow(picture)
+    if picture.bit_depth > 8:
+        quality = int(chosen.options.get("quality", 0))
+        deep = deep_bytes(picture, kind, lambda shell: _pillow_bytes(shell, kind, label), label, quality)
+        if deep is not None:
+            return deep
+        picture = with_depth(picture, 8)
+    return _pillow_bytes(picture, kind, label)
+
+
+def _pillow_bytes(picture: Picture, kind: str, label: str) -> bytes:
+    """The file of a picture of 8 bits."""
+    chosen, stream, image = _FORMATS[kind], io.BytesIO(), to_pillow(picture)
     options = chosen.options | _metadata_options(picture, kind, label)
     try:
         image.save(stream, kind, **options)

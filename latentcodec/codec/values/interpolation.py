@@ -4,9 +4,9 @@
     sample - interpolation ─► value v, in steps ─┬─► expected magnitude ─► row (and low bits) ─► rANS
                                                  └─► interpolation + step * v: what a decoder has
 
-From these the next samples are interpolated, on both sides alike: no error grows, each is at most half a step.
-With a step of 1 there is none. Where a picture is smooth, hardly any value differs from 0, however deep the
-samples are. It is the scheme of error-bounded compressors of scientific data (X. Liang et al., "SZ3", 2023).
+From these the next samples are interpolated, on both sides alike: no error grows, each is at most half a
+step, and none where the step is 1. Where a picture is smooth hardly any value differs from 0, however deep
+the samples are. It is the scheme of compressors of scientific data (X. Liang et al., "SZ3", 2023).
 docs/format.md, "Tiles of deep samples", specifies it; all of it is integers.
 """
 
@@ -42,8 +42,8 @@ _FLOOR_BITS = 4  # a magnitude is at least a sixteenth of the average
 _DIAGONAL = ((-1, -1), (-1, 1), (1, -1), (1, 1))
 _AXIAL = ((-1, 0), (0, -1), (0, 1), (1, 0))
 _ORDER = (((0, 0), ()), ((1, 1), _DIAGONAL), ((0, 1), _AXIAL), ((1, 0), _AXIAL))
-# Weights of the expected magnitude: where it is interpolated from, around it (at first the average of the pass
-# before), and in the channels before. By (has it neighbours, are there channels before).
+# Weights of the expected magnitude: where it is interpolated from, around it (at first the average of the
+# pass before), and in the channels before. By (has it neighbours, are there channels before).
 _WEIGHTS = {
     (False, False): (16, 40, 0),
     (False, True): (16, 16, 20),
@@ -67,7 +67,7 @@ class _Part:
 
 @lru_cache(maxsize=1)
 def _tables() -> tuple[Tables, npt.NDArray[np.int64]]:
-    """Rows of values, one for each level of magnitude, then rows of 1, 2, 3 ... low bits; and the thresholds."""
+    """A row for each level of magnitude, then rows of 1, 2, 3 ... low bits; and the levels' thresholds."""
     shipped = shipped_tables()
     sizes = [int(shipped.tables.size[row]) for row in range(0, len(shipped.tables.size), PHASES)]
     offsets = shipped.tables.offset[::PHASES].tolist()
@@ -161,9 +161,7 @@ def _share(first: Ints, plane: Ints) -> int:
     return int(np.clip(round(SHARE * float((a * b).sum()) / energy), 0, SHARE)) if energy else 0
 
 
-def _walk(
-    first: Ints, shares: list[int], shape: tuple[int, ...], peak: int, step: int, code: _Code
-) -> Ints:
+def _walk(first: Ints, shares: list[int], shape: tuple[int, ...], peak: int, step: int, code: _Code) -> Ints:
     """Go through all samples; the planes that a decoder gets.
 
     code(channel, part, expected, rows, low bits) -> values, all (n,), the part's positions row by row.
@@ -192,16 +190,14 @@ def _walk(
             common = average if not neighbours else np.maximum((total << _UNIT_BITS) // max(count, 1), 1)
             for channel in range(channels):
                 around = _around(found[channel], own, neighbours, int(average[channel]))
-                before = (
-                    (found[:channel, own[0], own[1]].sum(0) << _UNIT_BITS) // channel if channel else 0
-                )
+                before = (found[:channel, own[0], own[1]].sum(0) << _UNIT_BITS) // channel if channel else 0
                 weights = _WEIGHTS[bool(neighbours), channel > 0]
                 features = near[channel][own], around, before
                 magnitude = sum(w * f for w, f in zip(weights, features, strict=True)) >> _WEIGHT_BITS
                 magnitude = np.maximum(magnitude, int(common[channel]) >> _FLOOR_BITS).ravel()
                 aim = expected[channel][own]
                 if channel and shares[channel - 1]:
-                    error = samples_error(samples, part, expected, own)
+                    error = part.of(samples)[0] - expected[0][own]
                     aim = (aim + (shares[channel - 1] * error + SHARE // 2 >> 2)).clip(0, peak)
                 flat = aim.ravel()
                 values = code(channel, part, flat, *_row(magnitude))
@@ -214,14 +210,8 @@ def _walk(
     return samples
 
 
-def samples_error(samples: Ints, part: _Part, expected: Ints, own: tuple[slice, slice]) -> Ints:
-    """What the first channel's samples turned out to be, less what was expected."""
-    error: Ints = part.of(samples)[0] - expected[0][own]
-    return error
-
-
 def _passes(height: int, width: int) -> Iterator[tuple[int, int, bool]]:
-    """(spacing across, spacing along, transposed) of each pass: rows first, then columns, from coarse to fine."""
+    """(spacing across, spacing along, transposed) of each pass from coarse to fine: rows, then columns."""
     along = 1 << max(math.ceil(math.log2(max(height, width))) - 1, 0)
     while along:
         if along < width:
@@ -262,14 +252,12 @@ def _around(
     for axis in (0, 1):
         sides = [(1, 1) if axis == each else (0, 0) for each in (0, 1)]
         padded = np.pad(padded, sides, "reflect") if found.shape[axis] > 1 else np.pad(padded, sides)
-    top, left = own[0].start, own[1].start
     rows, columns = found[own].shape
-    total = sum(
-        padded[1 + top + dy : 1 + top + dy + 2 * rows - 1 : 2, 1 + left + dx : 1 + left + dx + 2 * columns - 1 : 2]
-        for dy, dx in neighbours
-    )
-    mean: Ints = total << _UNIT_BITS - 2  # type: ignore[operator]  # of arrays: never the 0 of no sum
-    return mean
+    total = np.zeros((rows, columns), np.int32)
+    for dy, dx in neighbours:
+        top, left = own[0].start + 1 + dy, own[1].start + 1 + dx
+        total += padded[top : top + 2 * rows - 1 : 2, left : left + 2 * columns - 1 : 2]
+    return total << _UNIT_BITS - 2
 
 
 def _row(magnitude: Ints) -> tuple[Ints, Ints]:
