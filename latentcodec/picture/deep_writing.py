@@ -59,8 +59,8 @@ def deep_bytes(picture: Picture, kind: str, shell: Shell, label: str, quality: i
         imagecodecs = import_module("imagecodecs")
     except ImportError:
         _warn(
-            f"{label}: the picture's {picture.bit_depth} bits a channel are rounded to 8, which is what Pillow "
-            f"writes of {kind}: {EXTRA} writes all of them, and so does PNG or TIFF"
+            f"{label}: the picture's {picture.bit_depth} bits a channel are rounded to 8, which is what "
+            f"Pillow writes of {kind}: {EXTRA} writes all of them, and so does PNG or TIFF"
         )
         return None
     return (
