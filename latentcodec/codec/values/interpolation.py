@@ -12,7 +12,6 @@ docs/format.md, "Tiles of deep samples", specifies it; all of it is integers.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
@@ -212,7 +211,7 @@ def _walk(first: Ints, shares: list[int], shape: tuple[int, ...], peak: int, ste
 
 def _passes(height: int, width: int) -> Iterator[tuple[int, int, bool]]:
     """(spacing across, spacing along, transposed) of each pass from coarse to fine: rows, then columns."""
-    along = 1 << max(math.ceil(math.log2(max(height, width))) - 1, 0)
+    along = 1 << max((max(height, width) - 1).bit_length() - 1, 0)
     while along:
         if along < width:
             yield 2 * along, along, False
