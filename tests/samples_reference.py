@@ -97,7 +97,8 @@ def decode(
                         if c:
                             error = sample[0][where] - x[0][i, j]
                             aim = min(max(aim + ((shares[c] * error + 2) >> 2), 0), peak)
-                        sample[c][where] = min(max(aim + step * v, 0), peak)
+                        u = (step if d == 1 else step >> 1 if d == 2 else step >> 2) | 1
+                        sample[c][where] = min(max(aim + u * v, 0), peak)
                         size[c][where] = found[c][i, j] = abs(v)
                 done += len(own)
             average = [max(256 * sum(found[c].values()) // done, 1) for c in range(count)]

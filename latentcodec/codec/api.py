@@ -213,7 +213,13 @@ class Codec:
         else:
             limit = math.floor(numbers["target_size"])
             search = partial(meet_size, attempt, limit, quick, exact)
-        return encoder.finish(_met(search, lambda met: encoder.near(limit, met.encoded if met else None)))
+
+        def nearer(met: Attempt | None) -> Attempt | None:
+            if met is not None and met.psnr == math.inf:
+                return None
+            return encoder.near(limit, met.encoded if met else None)
+
+        return encoder.finish(_met(search, nearer))
 
     def _encoder(self, picture: Picture, strip: bool, quantiser: str, effort: int) -> BaseEncoder:
         if self._latent is not None:
@@ -356,7 +362,7 @@ def _met(search: Callable[[], Attempt], near: Callable[[Attempt | None], Attempt
         if (instead := near(None)) is None:
             raise
         return instead
-    return met if met.psnr == math.inf else near(met) or met
+    return near(met) or met
 
 
 def _native(number: int, device: str, pixels: int) -> NativeCodec:

@@ -58,7 +58,8 @@ class CleanupInfo:
 class Info:
     """A file's properties. Sizes in bytes; `bpp` is the file's bits over its pixels.
 
-    has_quality: whether the quality had an effect. lossless: whether the file holds the pixels themselves.
+    depth: bits a sample. has_quality: whether the quality had an effect. lossless: whether the file holds the
+    pixels themselves. step: of samples without networks, none of which is off by more than half of it.
     autoencoder: None where the file needs none of the user's.
     cleanup: None where the file stores none.
     """
@@ -84,6 +85,7 @@ class Info:
     goal: Goal | None
     autoencoder: AutoencoderInfo | None = None
     cleanup: CleanupInfo | None = None
+    step: int | None = None
 
 
 def info(
@@ -102,7 +104,7 @@ def info(
         bpp=8 * len(data) / (header.width * header.height),
         quality=quality_of_level(header.quality_level),
         has_quality=has_quality(header),
-        lossless=header.model_number == PIXELS and header.quality_level == MAX_QUALITY_LEVEL,
+        lossless=step_of(header) == 1,
         model=header.model_number,
         networks_hash=header.networks_hash.hex(),
         synthesis_hash=header.synthesis_hash.hex(),
@@ -115,7 +117,15 @@ def info(
         goal=file.goal,
         autoencoder=_autoencoder(file),
         cleanup=_cleanup(file),
+        step=step_of(header),
     )
+
+
+def step_of(header: Header) -> int | None:
+    """The step of the samples of a file without networks, 1 without loss; None for one with networks."""
+    if header.model_number != PIXELS:
+        return None
+    return 1 if header.depth == 8 else MAX_QUALITY_LEVEL + 1 - header.quality_level
 
 
 def has_quality(header: Header) -> bool:

@@ -22,9 +22,35 @@ from latentcodec.picture.picture import Picture, Pixels
 Alpha = Callable[[int, Box], bytes | None]
 Complete = Callable[[Header, list[Tile]], File]
 
-# Of 16 bits; scaled to fewer. The coarsest is four steps of 8 bits, 46.9 dB: where networks serve as well.
-_STEPS = (1, 3, 5, 7, 9, 13, 17, 25, 33, 49, 65, 97, 129, 193, 257, 385, 513, 769, 1023)
+# Of 16 bits; those of fewer bits end earlier. With the coarsest no sample is off by more than eight steps of 8
+# bits: there networks serve as well.
+_STEPS = (
+    1,
+    3,
+    5,
+    7,
+    9,
+    13,
+    17,
+    25,
+    33,
+    49,
+    65,
+    97,
+    129,
+    193,
+    257,
+    385,
+    513,
+    769,
+    1025,
+    1537,
+    2049,
+    3073,
+    3999,
+)
 _MORE = 2  # steps that are tried beside the finest that fits
+_BOLD = 3  # times the step whose uniform error is what is asked for: coarse samples have finer ones
 _UNIFORM = 12  # an error that is uniform over one step has a square of one over this
 
 
@@ -62,7 +88,7 @@ class NearFiles:
     def smallest(self, target: float, limit: float) -> Attempt | None:
         """The smallest file of at least `target` dB and at most `limit` bytes; None where there is none."""
         wanted = self._picture.peak * 10 ** (-target / 20) * math.sqrt(_UNIFORM)
-        for step in reversed([step for step in self._steps if step <= 1.5 * wanted] or self._steps[:1]):
+        for step in reversed([step for step in self._steps if step <= _BOLD * wanted] or self._steps[:1]):
             attempt = self.at(step, limit)
             if attempt is None:
                 return None

@@ -5,7 +5,7 @@
                                                  └─► interpolation + step * v: what a decoder has
 
 From these the next samples are interpolated, on both sides alike: no error grows, each is at most half a
-step, and none where the step is 1. Where a picture is smooth hardly any value differs from 0, however deep
+step, and none where the step is 1. Coarse samples, which are few, have finer steps. Where a picture is smooth hardly any value differs from 0, however deep
 the samples are. It is the scheme of compressors of scientific data (X. Liang et al., "SZ3", 2023).
 docs/format.md, "Tiles of deep samples", specifies it; all of it is integers.
 """
@@ -28,13 +28,14 @@ from latentcodec.rans.tables import TOTAL, Tables
 __all__ = ["Ints", "pack_planes", "tables_hash", "unpack_planes"]
 
 Ints = npt.NDArray[np.int32]
-_Code = Callable[[int, "_Part", Ints, Ints, Ints], Ints]
+_Code = Callable[[int, "_Part", int, Ints, Ints, Ints], Ints]
 
 SHARE = 4  # units of what a channel takes over of the first channel's error
 _UNIT_BITS = 8  # of magnitudes
 _WEIGHT_BITS = 6
 _LOW_BITS = 13  # that a value has at most: 2^24 of magnitude, of which 2^12 are left
 _LEAST_SHIFTED = 1 << 12  # magnitudes from here on have low bits
+_FINER = 2  # coarse samples, from which all others are interpolated, have steps of a half and a quarter
 _FLOOR_BITS = 4  # a magnitude is at least a sixteenth of the average
 
 # Positions of a pass: rows and columns modulo 2, in coding order, and the neighbours that are known then.
@@ -97,9 +98,9 @@ def pack_planes(planes: Ints, bits: int, step: int) -> tuple[bytes, Ints]:
     tables, _ = _tables()
     encoder = Encoder(tables)
 
-    def code(channel: int, part: _Part, expected: Ints, rows: Ints, low: Ints) -> Ints:
+    def code(channel: int, part: _Part, own_step: int, expected: Ints, rows: Ints, low: Ints) -> Ints:
         target = part.of(planes)[channel].ravel()
-        values: Ints = (target - expected + step // 2) // step
+        values: Ints = (target - expected + own_step // 2) // own_step
         shifted = values + (1 << low >> 1)
         encoder.put(shifted >> low, rows)
         has_low = low > 0
@@ -130,7 +131,7 @@ def unpack_planes(
     tables, _ = _tables()
     decoder = Decoder(stream[size:], tables)
 
-    def code(channel: int, part: _Part, expected: Ints, rows: Ints, low: Ints) -> Ints:
+    def code(channel: int, part: _Part, own_step: int, expected: Ints, rows: Ints, low: Ints) -> Ints:
         values = decoder.take(rows).astype(np.int64) << low
         has_low = low > 0
         if has_low.any():
@@ -163,13 +164,15 @@ def _share(first: Ints, plane: Ints) -> int:
 def _walk(first: Ints, shares: list[int], shape: tuple[int, ...], peak: int, step: int, code: _Code) -> Ints:
     """Go through all samples; the planes that a decoder gets.
 
-    code(channel, part, expected, rows, low bits) -> values, all (n,), the part's positions row by row.
+    code(channel, part, step, expected, rows, low bits) -> values, the last four (n,), the part's positions row by
+    row.
     """
     samples, magnitudes = np.zeros(shape, np.int32), np.zeros(shape, np.int32)
     samples[:, 0, 0] = first
     channels = len(samples)
     average = np.full(channels, 1 << _UNIT_BITS)
     for across, along, transposed in _passes(*shape[1:]):
+        own_step = step >> min(along.bit_length() - 1, _FINER) | 1
         known = _Part((slice(None, None, across), slice(None, None, 2 * along)), transposed)
         grid = _Part((slice(None, None, across), slice(along, None, 2 * along)), transposed)
         _, rows, columns = grid.of(samples).shape
@@ -199,8 +202,8 @@ def _walk(first: Ints, shares: list[int], shape: tuple[int, ...], peak: int, ste
                     error = part.of(samples)[0] - expected[0][own]
                     aim = (aim + (shares[channel - 1] * error + SHARE // 2 >> 2)).clip(0, peak)
                 flat = aim.ravel()
-                values = code(channel, part, flat, *_row(magnitude))
-                shown = (flat.astype(np.int64) + step * values.astype(np.int64)).clip(0, peak)
+                values = code(channel, part, own_step, flat, *_row(magnitude))
+                shown = (flat.astype(np.int64) + own_step * values.astype(np.int64)).clip(0, peak)
                 part.of(samples)[channel] = shown.reshape(aim.shape)
                 part.of(magnitudes)[channel] = np.abs(values).reshape(aim.shape)
             total += part.of(magnitudes).sum((1, 2), dtype=np.int64)
