@@ -150,7 +150,7 @@ def test_targets_are_on_the_true_depth(codec: Codec) -> None:
     assert decibels(codec.decode_array(data), pixels) >= 61
     data = codec.encode(smooth, target_size=400)
     assert len(data) <= 400
-    assert decibels(codec.decode_array(data), smooth) > 70
+    assert decibels(codec.decode_array(data), smooth) > 55
     everything = codec.encode(smooth, target_size=200_000)
     assert info(everything).lossless
     assert np.array_equal(codec.decode_array(everything), smooth)

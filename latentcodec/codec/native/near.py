@@ -22,33 +22,9 @@ from latentcodec.picture.picture import Picture, Pixels
 Alpha = Callable[[int, Box], bytes | None]
 Complete = Callable[[Header, list[Tile]], File]
 
-# Of 16 bits; those of fewer bits end earlier. With the coarsest no sample is off by more than eight steps of 8
-# bits: there networks serve as well.
-_STEPS = (
-    1,
-    3,
-    5,
-    7,
-    9,
-    13,
-    17,
-    25,
-    33,
-    49,
-    65,
-    97,
-    129,
-    193,
-    257,
-    385,
-    513,
-    769,
-    1025,
-    1537,
-    2049,
-    3073,
-    3999,
-)
+# Of 16 bits; those of fewer bits end earlier. With the coarsest no sample is off by more than eight steps
+# of 8 bits: there networks serve as well.
+_STEPS = (1, 3, 5, 9, 17, 25, 33, 49, 65, 97, 129, 193, 257, 385, 513, 769, 1025, 1537, 2049, 3073, 3999)
 _MORE = 2  # steps that are tried beside the finest that fits
 _BOLD = 3  # times the step whose uniform error is what is asked for: coarse samples have finer ones
 _UNIFORM = 12  # an error that is uniform over one step has a square of one over this

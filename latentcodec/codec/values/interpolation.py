@@ -5,9 +5,9 @@
                                                  └─► interpolation + step * v: what a decoder has
 
 From these the next samples are interpolated, on both sides alike: no error grows, each is at most half a
-step, and none where the step is 1. Coarse samples, which are few, have finer steps. Where a picture is smooth hardly any value differs from 0, however deep
-the samples are. It is the scheme of compressors of scientific data (X. Liang et al., "SZ3", 2023).
-docs/format.md, "Tiles of deep samples", specifies it; all of it is integers.
+step, and none where the step is 1. Coarse samples, which are few, have finer steps. Where a picture is smooth
+hardly any value differs from 0, however deep the samples are. It is the scheme of compressors of scientific
+data (X. Liang et al., "SZ3", 2023). docs/format.md, "Tiles of deep samples", specifies it; all is integers.
 """
 
 from __future__ import annotations
@@ -164,8 +164,8 @@ def _share(first: Ints, plane: Ints) -> int:
 def _walk(first: Ints, shares: list[int], shape: tuple[int, ...], peak: int, step: int, code: _Code) -> Ints:
     """Go through all samples; the planes that a decoder gets.
 
-    code(channel, part, step, expected, rows, low bits) -> values, the last four (n,), the part's positions row by
-    row.
+    code(channel, part, step, expected, rows, low bits) -> values, the last four (n,): the part's positions row
+    by row.
     """
     samples, magnitudes = np.zeros(shape, np.int32), np.zeros(shape, np.int32)
     samples[:, 0, 0] = first
