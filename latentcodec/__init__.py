@@ -1,6 +1,7 @@
 """latentcodec: photographs as small files that decode to the same symbols on every machine.
 
     encode(picture) -> bytes        decode(bytes) -> picture        info(bytes or path) -> Info
+                                    decode_array(bytes) -> array of 8 or 16 bits
     compress(picture file, .lci file)        decompress(.lci file, picture file)
     Codec(model=, device=)          the same, with the model kept loaded
     CleanupSettings(unet=)          diffusion clean-up of an autoencoder's latents
@@ -41,7 +42,7 @@ from latentcodec.errors import (
 if TYPE_CHECKING:
     from latentcodec.codec.api import Codec
     from latentcodec.codec.cleanup.settings import CleanupSettings
-    from latentcodec.codec.functions import compress, decode, decompress, encode
+    from latentcodec.codec.functions import compress, decode, decode_array, decompress, encode
     from latentcodec.codec.info import Info, info
     from latentcodec.container.chunks import Limits
     from latentcodec.container.salvage import Report
@@ -78,6 +79,7 @@ __all__ = [
     "__version__",
     "compress",
     "decode",
+    "decode_array",
     "decompress",
     "encode",
     "info",
@@ -86,7 +88,9 @@ __all__ = [
 # Where each of the other names is.
 _HOMES = {
     "Codec": "latentcodec.codec.api",
-    **dict.fromkeys(("compress", "decode", "decompress", "encode"), "latentcodec.codec.functions"),
+    **dict.fromkeys(
+        ("compress", "decode", "decode_array", "decompress", "encode"), "latentcodec.codec.functions"
+    ),
     **dict.fromkeys(("Info", "info"), "latentcodec.codec.info"),
     "CleanupSettings": "latentcodec.codec.cleanup.settings",
     "Limits": "latentcodec.container.chunks",

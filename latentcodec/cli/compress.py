@@ -211,6 +211,8 @@ def _line(job: Job, data: bytes, limits: Limits, seconds: float | None) -> str:
             parts.append("lossless")
         elif stored.has_quality:
             parts.append(f"quality {stored.quality:g}")
+        elif stored.step is not None:
+            parts.append(f"samples in steps of {stored.step}")
         if stored.goal is not None and stored.goal.psnr is not None:
             parts.append(f"{stored.goal.psnr:.2f} dB")
         parts.append(f"{seconds:.2f} s")

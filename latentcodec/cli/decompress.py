@@ -29,7 +29,7 @@ from latentcodec.cli.options import (
     prior_option,
     strict_option,
 )
-from latentcodec.codec.info import has_quality
+from latentcodec.codec.info import has_quality, step_of
 from latentcodec.container.header import EXTERNAL_MODEL, PIXELS, Header, read_header
 from latentcodec.container.quality import quality_of_level
 from latentcodec.errors import InvalidArgument
@@ -161,8 +161,8 @@ def _line(job: Job, header: Header, size: int, took: str | None) -> str:
     bpp = 8 * size / (header.width * header.height)
     parts = [f"{header.width}x{header.height}", f"{size} bytes", f"{bpp:.3f} bpp"]
     if took is not None:
-        if header.model_number == PIXELS:
-            parts.append("lossless")
+        if (step := step_of(header)) is not None:
+            parts.append("lossless" if step == 1 else f"samples in steps of {step}")
         elif has_quality(header):
             parts.append(f"quality {quality_of_level(header.quality_level):g}")
         parts.append(took)

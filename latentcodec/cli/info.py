@@ -88,11 +88,15 @@ def _properties(name: str, info: Info) -> dict[str, str]:
 def _quality(info: Info) -> str:
     if info.lossless:
         return "none: lossless"
+    if info.step is not None:
+        return (
+            f"none: samples in steps of {info.step}, off by at most {info.step // 2} of {2**info.depth - 1}"
+        )
     return f"{info.quality:g}" if info.has_quality else "none: the palette has one rate"
 
 
 def _model(info: Info) -> str:
-    if info.lossless:
+    if info.step is not None:
         return f"{info.model} (the pixels themselves: no networks)"
     needs = info.autoencoder
     if needs is None:

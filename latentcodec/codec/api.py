@@ -11,6 +11,7 @@ model decode with any Codec, as long as their model is there.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from functools import cached_property, lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -31,17 +32,18 @@ from latentcodec.codec.arguments import (
 )
 from latentcodec.codec.decoder import decode_with, read
 from latentcodec.codec.lossless import PixelReader
-from latentcodec.codec.targets import Attempt, meet_bpp, meet_psnr, meet_size
+from latentcodec.codec.targets import Attempt, bytes_of_bpp, meet_bpp, meet_psnr, meet_size
 from latentcodec.container.autoencoder import SCALAR
 from latentcodec.container.chunks import DEFAULT_LIMITS
 from latentcodec.container.file import Goal, Limits
 from latentcodec.container.header import EXTERNAL_MODEL, PIXELS
 from latentcodec.container.quality import level_of_quality
 from latentcodec.container.salvage import Report
-from latentcodec.errors import InvalidArgument
+from latentcodec.errors import InvalidArgument, TargetUnreachable
 from latentcodec.picture.files import open_picture, save_picture
 from latentcodec.picture.notices import strictly
-from latentcodec.picture.picture import Picture, to_pillow
+from latentcodec.picture.picture import Picture, to_array, to_pillow
+from latentcodec.picture.samples import Plane
 
 if TYPE_CHECKING:  # what needs PyTorch is imported where it is used: files without loss need none
     import torch
@@ -160,7 +162,7 @@ class Codec:
     ) -> bytes:
         """Compress a picture.
 
-        image: a Pillow image of any mode, or uint8 (H, W), (H, W, 3) or (H, W, 4).
+        image: a Pillow image of any mode, or an array (H, W), (H, W, 3) or (H, W, 4) of uint8 or uint16.
         quality: 0 to 100, continuous; 60 where nothing is asked for. Or one target: target_size in bytes or
         target_bpp in bits per pixel (the file is never over, and within 1 % under where neighbouring
         qualities allow) or min_psnr in dB (the decoded picture is never under). With the native model a
@@ -196,19 +198,32 @@ class Codec:
             return encoder.attempt(level, measure=min_psnr is not None, rough=rough)
 
         if target_size is target_bpp is min_psnr is None:
-            data = encoder.encode(level_of_quality(numbers.get("quality", DEFAULT_QUALITY))).data
-            exact = encoder.without_loss(len(data))
-            return data if exact is None or len(data) < exact.size else exact.encoded.data
+            encoded = encoder.encode(level_of_quality(numbers.get("quality", DEFAULT_QUALITY)))
+            size = len(encoded.data)
+            other = encoder.without_loss(size) or encoder.near(size, encoded)
+            return encoded.data if other is None or size < other.size else other.encoded.data
         quick = partial(attempt, rough=True) if encoder.slow else None
         exact = encoder.without_loss()
         if min_psnr is not None:
-            met = meet_psnr(attempt, numbers["min_psnr"], quick, exact)
+            met = _met(
+                lambda: meet_psnr(attempt, numbers["min_psnr"], quick, exact),
+                lambda met: encoder.near_enough(numbers["min_psnr"], met.size if met else math.inf),
+            )
             return encoder.finish(met, Goal("psnr", numbers["min_psnr"], met.psnr))
+        pixels = picture.width * picture.height
         if target_bpp is not None:
-            met = meet_bpp(attempt, numbers["target_bpp"], picture.width * picture.height, quick, exact)
+            limit = bytes_of_bpp(numbers["target_bpp"], pixels)
+            search = partial(meet_bpp, attempt, numbers["target_bpp"], pixels, quick, exact)
         else:
-            met = meet_size(attempt, math.floor(numbers["target_size"]), quick, exact)
-        return encoder.finish(met)
+            limit = math.floor(numbers["target_size"])
+            search = partial(meet_size, attempt, limit, quick, exact)
+
+        def nearer(met: Attempt | None) -> Attempt | None:
+            if met is not None and met.psnr == math.inf:
+                return None
+            return encoder.near(limit, met.encoded if met else None)
+
+        return encoder.finish(_met(search, nearer))
 
     def _encoder(self, picture: Picture, strip: bool, quantiser: str, effort: int) -> BaseEncoder:
         if self._latent is not None:
@@ -236,6 +251,9 @@ class Codec:
         """Decompress to a Pillow image of mode L, LA, RGB or RGBA; its info has what the file holds of
         icc_profile, exif, xmp, text, dpi, iptc and cicp.
 
+        Gray of 9 to 16 bits is of mode I;16. Pillow has no such mode for colours: they are rounded to 8 bits,
+        with a ReducedDepthWarning; decode_array keeps them.
+
         With partial=True a damaged or truncated file gives what is left of it, and info["report"] (a
         latentcodec.Report) says what is missing. cleanup: the strength of an autoencoder file's clean-up, 0
         for none to 1 for all that the file stores; one that stores none takes the Codec's UNet, with a
@@ -248,6 +266,14 @@ class Codec:
         if report is not None:
             image.info["report"] = report
         return image
+
+    def decode_array(self, data: bytes, *, partial: bool = False, cleanup: float = 0.0) -> Plane:
+        """Decompress to an array that `encode` takes: (H, W) gray, (H, W, 3) RGB, or (H, W, 4) with alpha.
+
+        uint8, or uint16 of 0 to 65535 where the file has 9 to 16 bits a sample. Options and errors are those
+        of `decode`.
+        """
+        return to_array(self.decode_picture(data, partial=partial, cleanup=cleanup)[0])
 
     def decode_picture(
         self, data: bytes, *, partial: bool = False, cleanup: float = 0.0
@@ -346,6 +372,17 @@ class Codec:
         with strictly(strict):
             save_picture(picture, dst)
         return report
+
+
+def _met(search: Callable[[], Attempt], near: Callable[[Attempt | None], Attempt | None]) -> Attempt:
+    """What a search finds, or what `near` has that beats it, or beats None where nothing was found."""
+    try:
+        met = search()
+    except TargetUnreachable:
+        if (instead := near(None)) is None:
+            raise
+        return instead
+    return near(met) or met
 
 
 def _native(number: int, device: str, pixels: int) -> NativeCodec:

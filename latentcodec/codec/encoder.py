@@ -39,7 +39,9 @@ class BaseEncoder(ABC):
         DroppedDataWarning. Raises LimitExceeded for a colour profile beyond them, which is what is seen.
         """
         self.picture = picture
-        pixels = picture.pixels if picture.alpha is None else fill_transparent(picture.pixels, picture.alpha)
+        pixels = picture.pixels
+        if picture.alpha is not None:
+            pixels = fill_transparent(pixels, picture.alpha, picture.bit_depth)
         self._padded = pad_to_patches(pixels, patch)
         self._metadata = pack_metadata(picture, strip, limits.max_metadata_bytes)
         self._alphas: dict[int, bytes] = {}
@@ -77,6 +79,17 @@ class BaseEncoder(ABC):
         """The picture's own pixels as a file; None where they hardly take few bytes, or over `limit`."""
         return None
 
+    def near(self, limit: float, than: Encoded | None = None) -> Attempt | None:
+        """The picture's samples, in steps, as a file of at most `limit` bytes that is nearer `than` another.
+
+        None where there is none, and for pictures of 8 bits.
+        """
+        return None
+
+    def near_enough(self, psnr: float, limit: float = math.inf) -> Attempt | None:
+        """The same with at least this PSNR and at most `limit` bytes: the smallest."""
+        return None
+
     def attempt(self, level: int, *, measure: bool, rough: bool = False) -> Attempt:
         """Encode at a level and measure its size and, if asked, the PSNR of what it decodes to."""
         # A search holds several attempts: none of them keeps its plane, which may be larger than the picture.
@@ -88,15 +101,16 @@ class BaseEncoder(ABC):
         """PSNR in dB of what a decoder gets, over the pixels that are not fully transparent."""
         picture = self.picture
         total, count = 0, 0
+        kind = np.dtype(np.int32 if picture.bit_depth == 8 else np.int64)  # which holds squares
         for top in range(0, picture.height, 256):
             rows = slice(top, top + 256)
-            error = decoded[rows].astype(np.int32) - picture.pixels[rows]
+            error = decoded[rows].astype(kind) - picture.pixels[rows]
             squares = (error * error).sum(2)
             if picture.alpha is not None:
                 squares = squares[picture.alpha[rows] > 0]
             total += int(squares.sum(dtype=np.int64))
             count += 3 * squares.size
-        return float("inf") if total == 0 else float(10 * np.log10(255**2 * count / total))
+        return float("inf") if total == 0 else float(10 * np.log10(picture.peak**2 * count / total))
 
     def finish(self, attempt: Attempt, goal: Goal | None = None) -> bytes:
         """The bytes of the attempt that was chosen; goal: what was asked for and achieved, to be stored."""

@@ -16,11 +16,12 @@ from latentcodec.container.chunks import DEFAULT_LIMITS
 from latentcodec.container.file import Limits
 from latentcodec.container.salvage import Report
 from latentcodec.picture.picture import Picture
+from latentcodec.picture.samples import Plane
 
 if TYPE_CHECKING:
     from latentcodec.codec.cleanup.settings import CleanupSettings
 
-__all__ = ["compress", "decode", "decompress", "encode"]
+__all__ = ["compress", "decode", "decode_array", "decompress", "encode"]
 
 
 def encode(
@@ -70,6 +71,22 @@ def decode(
     """Decompress to a Pillow image: Codec(...).decode(data, ...), with the keywords of both."""
     codec = Codec(model, device, limits=limits, prior=prior, cleanup_settings=cleanup_settings)
     return codec.decode(data, partial=partial, cleanup=cleanup, strict=strict)
+
+
+def decode_array(
+    data: bytes,
+    *,
+    model: PathLike = NATIVE,
+    device: str = "auto",
+    limits: Limits = DEFAULT_LIMITS,
+    prior: PathLike | None = None,
+    cleanup_settings: CleanupSettings | None = None,
+    partial: bool = False,
+    cleanup: float = 0.0,
+) -> Plane:
+    """Decompress to a uint8 or uint16 array: Codec(...).decode_array, with the keywords of both."""
+    codec = Codec(model, device, limits=limits, prior=prior, cleanup_settings=cleanup_settings)
+    return codec.decode_array(data, partial=partial, cleanup=cleanup)
 
 
 def compress(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import replace
+from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
@@ -16,13 +17,15 @@ from PIL import Image
 from latentcodec.picture.beside import Resolution
 from latentcodec.picture.colour.points import name_of
 from latentcodec.picture.colour.profiles import profile_of, to_srgb
-from latentcodec.picture.exif import resolution_of
+from latentcodec.picture.deep_reading import EXTRA
 from latentcodec.picture.formats.boxes import with_jp2_boxes, with_nclx
+from latentcodec.picture.formats.exif import resolution_of
 from latentcodec.picture.formats.jpeg import jpeg_extra
 from latentcodec.picture.formats.png import png_info
 from latentcodec.picture.metadata import picture_tags, sound_exif
-from latentcodec.picture.notices import report
-from latentcodec.picture.picture import Picture
+from latentcodec.picture.notices import ReducedDepthWarning, report
+from latentcodec.picture.picture import Picture, with_depth
+from latentcodec.picture.samples import MAX_DEPTH
 
 __all__ = ["PLACES", "finished", "prepared"]
 
@@ -101,7 +104,22 @@ def _coloured(picture: Picture, kind: str, name: str) -> Picture:
         if found is None and cicp is not None:
             report(name, f"{kind} has no place for code points, and no profile says {name_of(cicp)}")
         return replace(picture, profile=found, cicp=None)
-    planes = to_srgb(picture.pixels[..., 0] if gray else picture.pixels, profile, cicp, kind, name)
+    bare = replace(picture, profile=None, cicp=None)
+    if picture.bit_depth > 8:
+        deep = kind == "PPM" and find_spec("imagecodecs") is not None
+        if not deep:
+            words = f"{kind} has 8 bits a channel, the picture's {picture.bit_depth} are rounded"
+            if kind == "PPM":
+                words = (
+                    f"its {picture.bit_depth} bits a channel are converted to sRGB in 8: {EXTRA} does in 16"
+                )
+            report(name, words, ReducedDepthWarning)
+        picture = with_depth(picture, MAX_DEPTH if deep else 8)
+        bare = bare if deep else with_depth(bare, 8)
+    samples = picture.pixels[..., 0] if gray else picture.pixels
+    planes = to_srgb(samples, profile, cicp, kind, name)
+    if planes is samples:  # it is sRGB already, or cannot be converted
+        return bare
     pixels = np.repeat(planes[..., None], 3, axis=2) if gray else planes
     return replace(picture, pixels=pixels, profile=None, cicp=None)
 

@@ -10,11 +10,16 @@ from __future__ import annotations
 import io
 import os
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from PIL import Image
+
 from latentcodec.atomic import write_atomically
-from latentcodec.errors import InvalidArgument, UnsupportedImage
+from latentcodec.errors import InvalidArgument, UnreadableImage, UnsupportedImage
+from latentcodec.picture.deep_reading import describe_tiff
+from latentcodec.picture.deep_writing import deep_bytes
 from latentcodec.picture.embed import finished, prepared
 from latentcodec.picture.formats.scan import read_file
 from latentcodec.picture.guard import open_image
@@ -26,6 +31,7 @@ from latentcodec.picture.picture import (
     picture_of,
     pillow_errors,
     to_pillow,
+    with_depth,
 )
 
 __all__ = ["open_picture", "save_picture"]
@@ -85,11 +91,23 @@ def open_picture(
 def _read(file: BinaryIO, name: str, max_pixels: int) -> Picture:
     with noted() as notes:
         own = read_file(file, name)
-        with pillow_errors(name):
-            image = open_image(file, name)
+        image = _opened(file, name)
         check_size(image, name, max_pixels)
         picture = picture_of(image, own, name)
     return replace(picture, left_out=tuple(notes))
+
+
+def _opened(file: BinaryIO, name: str) -> Image.Image:
+    try:
+        with pillow_errors(name):
+            return open_image(file, name)
+    except UnreadableImage as error:
+        if kind := describe_tiff(file):
+            raise UnsupportedImage(
+                f"{name} is a TIFF that Pillow does not read ({kind}): convert it to gray, RGB or RGBA, "
+                "integers of 8 or 16 bits"
+            ) from error
+        raise
 
 
 def save_picture(
@@ -99,9 +117,11 @@ def save_picture(
 
     `format` is such a name ("png", "JPEG" ...) or an extension; without it the extension of the path decides.
     A file appears whole or not at all. JPEG is written at quality 95, AVIF at 95, both without chroma
-    subsampling; all others are lossless. What the format has no place for is left out with a
-    DroppedDataWarning, as is EXIF that is too damaged for it, or would cost too much to take apart; colours
-    become sRGB where it has no place for a profile (docs/fidelity.md).
+    subsampling; all others are lossless. PNG, TIFF, PPM and, with the extra `deep`, JPEG 2000 hold all bits
+    of a picture of more than 8, and AVIF up to 12; elsewhere they are rounded, with a ReducedDepthWarning.
+    What the format has no place for is left out with a DroppedDataWarning, as is EXIF that is too damaged for
+    it, or would cost too much to take apart; colours become sRGB where it has no place for a profile
+    (docs/fidelity.md).
 
     Raises UnsupportedImage where the format cannot hold the picture (its transparency, its size),
     InvalidArgument for an unknown format, OSError where the file cannot be written.
@@ -148,10 +168,22 @@ def _encoded(picture: Picture, kind: str, label: str) -> bytes:
             " save it as PNG or TIFF"
         )
     picture, beside = prepared(picture, kind, label)
-    stream, image = io.BytesIO(), to_pillow(picture)
+    if picture.bit_depth > 8:
+        quality = int(chosen.options.get("quality", 0))
+        shell = partial(_pillow_bytes, kind=kind, beside=beside, label=label)
+        deep = deep_bytes(picture, kind, shell, label, quality)
+        if deep is not None:
+            return finished(deep, picture, kind) if kind == "JPEG2000" else deep
+        picture = with_depth(picture, 8)
+    return _pillow_bytes(picture, kind, beside, label)
+
+
+def _pillow_bytes(picture: Picture, kind: str, beside: dict[str, Any], label: str) -> bytes:
+    """The file of a prepared picture of 8 bits."""
+    stream, image = io.BytesIO(), to_pillow(replace(picture, exif=None))
     image.info.clear()  # or Pillow would write what it finds there
     try:
-        image.save(stream, kind, **chosen.options | beside)
+        image.save(stream, kind, **_FORMATS[kind].options | beside)
         return finished(stream.getvalue(), picture, kind)
     except Exception as error:  # what a build of Pillow lacks, it says in many classes
         raise UnsupportedImage(

@@ -18,9 +18,9 @@ import re
 from PIL import Image
 
 from latentcodec.errors import LatentCodecError
-from latentcodec.picture import xmp as packets
 from latentcodec.picture.directories import EXIF_IFD, GPS_IFD, INTEROP_IFD, excess
-from latentcodec.picture.exif import orientation_of
+from latentcodec.picture.formats import xmp as packets
+from latentcodec.picture.formats.exif import orientation_of
 from latentcodec.picture.formats.tiff import DESCRIPTIVE
 from latentcodec.picture.notices import report
 

@@ -1,10 +1,11 @@
-"""Pillow image or array <-> Picture: 8-bit planes, upright, with what belongs to them.
+"""Pillow image or array <-> Picture: planes of 8 to 16 bits, upright, with what belongs to them.
 
 Pillow image, any mode ─► gray or RGB, alpha (samples.py) ─► orientation applied ─┐
                        ─► what its colours mean (colour/) ────────────────────────┼─► Picture
                        ─► what stands beside (formats/, metadata.py), made true ──┘
-uint8 array ──────────────────────────────────────────────────────────────────────►
-Picture ─► to_pillow ─► L, LA, RGB or RGBA, with icc_profile, exif, xmp and more in its info
+uint8 or uint16 array ────────────────────────────────────────────────────────────►
+Picture ─► to_pillow ─► L, I;16, LA, RGB or RGBA, with icc_profile, exif, xmp and more in its info
+Picture ─► to_array ─► uint8 or uint16, (H, W), (H, W, 3) or (H, W, 4)
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
@@ -25,8 +27,6 @@ from latentcodec.errors import (
     UnreadableImage,
     UnsupportedImage,
 )
-from latentcodec.picture import exif as exif_bytes
-from latentcodec.picture import xmp as packets
 from latentcodec.picture.beside import Beside, Resolution, joined, sound_resolution
 from latentcodec.picture.colour.points import Cicp
 from latentcodec.picture.colour.profiles import (
@@ -36,12 +36,22 @@ from latentcodec.picture.colour.profiles import (
     profile_of,
     sound_profile,
 )
+from latentcodec.picture.deep_reading import read_deep
 from latentcodec.picture.directories import count_directories, excess
+from latentcodec.picture.formats import exif as exif_bytes
+from latentcodec.picture.formats import xmp as packets
 from latentcodec.picture.formats.info import read_info
 from latentcodec.picture.formats.scan import read_file
 from latentcodec.picture.metadata import orientation, read_exif, read_xmp, sound_exif
 from latentcodec.picture.notices import DroppedDataWarning, ReducedDepthWarning, noted, report
-from latentcodec.picture.samples import Plane, stored_depth, to_planes
+from latentcodec.picture.samples import (
+    MAX_DEPTH,
+    Plane,
+    sample_type,
+    scaled,
+    stored_depth,
+    to_planes,
+)
 from latentcodec.picture.text import Text, check_text
 
 __all__ = [
@@ -56,10 +66,12 @@ __all__ = [
     "from_pillow",
     "picture_of",
     "pillow_errors",
+    "to_array",
     "to_pillow",
+    "with_depth",
 ]
 
-Pixels = npt.NDArray[np.uint8]
+Pixels = npt.NDArray[np.uint8 | np.uint16]
 """Colours (height, width, 3)."""
 
 MAX_PIXELS = 178_956_970  # where Pillow itself refuses by default: twice its MAX_IMAGE_PIXELS
@@ -82,12 +94,13 @@ _MOST_FRAMES = 1000  # that are counted
 
 @dataclass(frozen=True, eq=False)
 class Picture:
-    """What the codec stores: an upright 8-bit picture. Raises InvalidArgument for planes of another kind."""
+    """What the codec stores: an upright picture. Raises InvalidArgument for planes of another kind."""
 
     pixels: Pixels
-    """Colour, uint8 (H, W, 3); the three planes are equal where `gray` is set."""
+    """Colour, (H, W, 3), uint8, or uint16 where the depth is above 8; the three planes are equal where `gray`
+    is set."""
     alpha: Plane | None = None
-    """Opacity, uint8 (H, W), 255 is opaque; None where the whole picture is."""
+    """Opacity, (H, W), of the same type, `peak` is opaque; None where the whole picture is."""
     gray: bool = False
     profile: bytes | None = None
     """The ICC profile that the colours are meant in; None: sRGB."""
@@ -104,6 +117,8 @@ class Picture:
     """Code points of the colours, where they are not sRGB; they go before the profile."""
     left_out: tuple[str, ...] = ()
     """What could not be kept of the file that the picture comes from, in words."""
+    bit_depth: int = 8
+    """Bits a sample, 8 to 16, of colour and alpha alike."""
 
     def __post_init__(self) -> None:
         pixels, alpha = self.pixels, self.alpha
@@ -112,14 +127,29 @@ class Picture:
             raise InvalidArgument(f"dpi {self.dpi}: two positive numbers of dots per inch")
         if self.cicp is not None and not all(0 <= each <= 255 for each in self.cicp):
             raise InvalidArgument(f"cicp {tuple(self.cicp)}: four numbers of 0 to 255")
-        if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3 or pixels.size == 0:
+        if not 8 <= self.bit_depth <= MAX_DEPTH:
+            raise InvalidArgument(f"bit_depth {self.bit_depth}: samples have 8 to {MAX_DEPTH} bits")
+        kind = np.dtype(sample_type(self.bit_depth))
+        if pixels.dtype != kind or pixels.ndim != 3 or pixels.shape[2] != 3 or pixels.size == 0:
             raise InvalidArgument(
-                f"pixels are a non-empty uint8 array (H, W, 3), these are {pixels.dtype} {pixels.shape}"
+                f"pixels of {self.bit_depth} bits are a non-empty {kind} array (H, W, 3), these are "
+                f"{pixels.dtype} {pixels.shape}"
             )
-        if alpha is not None and (alpha.dtype != np.uint8 or alpha.shape != pixels.shape[:2]):
+        if alpha is not None and (alpha.dtype != kind or alpha.shape != pixels.shape[:2]):
             raise InvalidArgument(
-                f"alpha is a uint8 array {pixels.shape[:2]}, as the pixels; this: {alpha.dtype} {alpha.shape}"
+                f"alpha is {kind} {pixels.shape[:2]}, as the pixels; this: {alpha.dtype} {alpha.shape}"
             )
+        if 8 < self.bit_depth < MAX_DEPTH:
+            most = max(int(plane.max()) for plane in (pixels, alpha) if plane is not None)
+            if most > self.peak:
+                raise InvalidArgument(
+                    f"a sample is {most}: with {self.bit_depth} bits {self.peak} is the most"
+                )
+
+    @property
+    def peak(self) -> int:
+        """The sample that is white, or opaque."""
+        return (1 << self.bit_depth) - 1
 
     @property
     def height(self) -> int:
@@ -138,23 +168,28 @@ class Picture:
 
 
 def from_array(array: Plane) -> Picture:
-    """A picture of a uint8 array: (H, W) gray, (H, W, 3) RGB or (H, W, 4) RGB and alpha, H and W at least 1.
+    """A picture of an array: (H, W) gray, (H, W, 3) RGB or (H, W, 4) RGB and alpha, H and W at least 1.
 
-    Shares the array's memory where it can. Raises InvalidArgument for any other array.
+    uint8, or uint16 for samples of 16 bits, of which 65535 is white. Shares the array's memory where it can.
+    Raises InvalidArgument for any other array.
     """
     if not isinstance(array, np.ndarray):
         raise InvalidArgument(
             f"a picture is a Pillow image or a numpy array, this is a {type(array).__name__}"
         )
-    if array.dtype != np.uint8:
-        raise InvalidArgument(f"the array holds {array.dtype}: scale it to 0 ... 255 and convert it to uint8")
+    if array.dtype not in (np.uint8, np.uint16):
+        raise InvalidArgument(
+            f"the array holds {array.dtype}: scale it to 0 ... 255 and convert it to uint8, or uint16 with "
+            "0 ... 65535"
+        )
+    bits = 8 * array.dtype.itemsize
     if array.size == 0 or not (array.ndim == 2 or (array.ndim == 3 and array.shape[2] in (3, 4))):
         raise InvalidArgument(
             f"an array of shape {array.shape} is no picture: (H, W), (H, W, 3) or (H, W, 4) is"
         )
     if array.ndim == 3 and array.shape[2] == 4:
-        return _picture(array[..., :3], array[..., 3], turn=1)
-    return _picture(array, None, turn=1)
+        return _picture(array[..., :3], array[..., 3], turn=1, bits=bits)
+    return _picture(array, None, turn=1, bits=bits)
 
 
 def from_pillow(image: Image.Image, *, name: str = "", max_pixels: int = MAX_PIXELS) -> Picture:
@@ -163,10 +198,11 @@ def from_pillow(image: Image.Image, *, name: str = "", max_pixels: int = MAX_PIX
     Gray stays gray. A palette, CMYK (through its profile, where it has one) and all other colour become RGB.
     A transparent colour becomes alpha; alpha that is 255 everywhere is dropped. The EXIF orientation is
     applied, and EXIF and XMP are made true of the upright picture. What cannot be kept is told by a
-    DroppedDataWarning each, and stands in `left_out`. More than 8 bits a channel are reduced to 8 with a
-    ReducedDepthWarning: 16-bit samples by correct rounding where Pillow hands them out (gray), else as Pillow
-    cuts them (colour). Modes I and F count as 0 ... 255 if all samples lie there, else as 0 ... 65535 (and F
-    as 0 ... 1 if they lie there and not all are whole).
+    DroppedDataWarning each, and stands in `left_out`. Samples of 9 to 16 bits are kept as they are where
+    they can be had (deep_reading.py): of an image that is loaded already only gray ones, as Pillow holds no
+    others. A ReducedDepthWarning says where they are cut to 8 bits. Modes I and F count as 0 ... 255 if all
+    samples lie there, else as 0 ... 65535 (and F as 0 ... 1 if they lie there and not all are whole); what is
+    not whole is rounded to 16 bits, with the same warning.
 
     Raises InvalidArgument (no Pillow image, or an empty one), UnsupportedImage (an animation, samples outside
     every scale), UnreadableImage (damaged) and LimitExceeded (more than `max_pixels`, or than Pillow allows;
@@ -216,10 +252,11 @@ def picture_of(image: Image.Image, own: Beside, name: str) -> Picture:
         _refuse_animation(image, name, told=own.further)
         _refuse_excess(image, name)
         turn = _tiff_turn(image)
-        rawmode, peak = stored_depth(image)
+        stored = stored_depth(image)
+        deep = read_deep(image, stored, name)
         image.load()
         beside = joined(own, read_info(image, name, text=not own.complete))
-    planes, alpha = to_planes(image, rawmode, peak, name)
+    planes, alpha, bits = deep or to_planes(image, stored, name)
     if planes.ndim == 3 and is_gray(beside.profile) and not (planes != planes[..., :1]).any():
         planes = planes[..., 0]  # WebP and AVIF know no gray, or Pillow hands it out so
     exif, xmp = read_exif(image, name, beside.exif), read_xmp(image, beside.xmp)
@@ -227,7 +264,7 @@ def picture_of(image: Image.Image, own: Beside, name: str) -> Picture:
     converted = image.mode in ("CMYK", "LAB")  # which uses the profile up
     profile, cicp = _meaning(beside, exif, planes.ndim == 2, name) if not converted else (None, None)
     upright = hasattr(image, "tag_v2")  # Pillow turns a TIFF as it loads it
-    picture = _picture(planes, alpha, 1 if upright else turn)
+    picture = _picture(planes, alpha, 1 if upright else turn, bits)
     return replace(
         picture,
         profile=profile,
@@ -264,11 +301,24 @@ def to_pillow(picture: Picture) -> Image.Image:
     """A Pillow image of mode L, LA, RGB or RGBA; its info holds, as far as they are there, icc_profile (also
     of code points), exif (as Pillow likes it, with "Exif\\0\\0" in front), xmp, text (pairs of key and
     value), dpi, iptc and cicp. EXIF that would cost Pillow too much to take apart is dropped with a report.
+    Gray of more than 8 bits without alpha is of mode I;16, whose white is 65535. Pillow has no such mode for
+    others: they are rounded to 8 bits, with a ReducedDepthWarning.
     """
-    planes = picture.pixels[..., 0] if picture.gray else picture.pixels
-    if picture.alpha is not None:
-        planes = np.dstack([planes, picture.alpha])
-    image = Image.fromarray(planes)
+    if picture.bit_depth > 8 and picture.gray and picture.alpha is None:
+        image = Image.fromarray(with_depth(picture, MAX_DEPTH).pixels[..., 0])
+    else:
+        if picture.bit_depth > 8:
+            report(
+                "the picture",
+                f"it has {picture.bit_depth} bits a channel, and Pillow no mode for them: they are rounded "
+                "to 8 bits (decode_array keeps them)",
+                ReducedDepthWarning,
+            )
+            picture = with_depth(picture, 8)
+        planes = picture.pixels[..., 0] if picture.gray else picture.pixels
+        if picture.alpha is not None:
+            planes = np.dstack([planes, picture.alpha])
+        image = Image.fromarray(planes)
     exif = sound_exif(picture.exif, "the picture")
     metadata = {
         "icc_profile": profile_of(picture.profile, picture.cicp, picture.gray),
@@ -281,6 +331,26 @@ def to_pillow(picture: Picture) -> Image.Image:
     }
     image.info.update({key: value for key, value in metadata.items() if value})
     return image
+
+
+def to_array(picture: Picture) -> Plane:
+    """An array that from_array takes: (H, W) gray, (H, W, 3) RGB, or (H, W, 4) with alpha, gray or not.
+
+    uint8, or uint16 where the picture has 9 to 16 bits: of 16 bits, 65535 is white.
+    """
+    picture = picture if picture.bit_depth == 8 else with_depth(picture, MAX_DEPTH)
+    if picture.alpha is not None:
+        return np.dstack([picture.pixels, picture.alpha])
+    return picture.pixels[..., 0].copy() if picture.gray else picture.pixels
+
+
+def with_depth(picture: Picture, bits: int) -> Picture:
+    """The picture with samples of so many bits, 8 to 16, each rounded to the nearest."""
+    if bits == picture.bit_depth:
+        return picture
+    scale = partial(scaled, peak=picture.peak, bits=bits)
+    alpha = None if picture.alpha is None else scale(picture.alpha)
+    return replace(picture, pixels=scale(picture.pixels), alpha=alpha, bit_depth=bits)
 
 
 @contextmanager
@@ -305,15 +375,16 @@ def pillow_errors(name: str) -> Iterator[None]:
         raise UnreadableImage(f"{name} cannot be read, it may be damaged: {error!r}") from error
 
 
-def _picture(planes: Plane, alpha: Plane | None, turn: int) -> Picture:
+def _picture(planes: Plane, alpha: Plane | None, turn: int, bits: int) -> Picture:
     """A Picture of gray (H, W) or RGB (H, W, 3) planes, turned upright; alpha that is all opaque goes."""
     gray = planes.ndim == 2
     pixels = np.repeat(_upright(planes, turn)[..., None], 3, axis=2) if gray else _upright(planes, turn)
-    opaque = alpha is None or bool((alpha == 255).all())
+    opaque = alpha is None or bool((alpha == (1 << bits) - 1).all())
     return Picture(
         pixels=np.require(pixels, requirements=["C", "W"]),
         alpha=None if alpha is None or opaque else np.require(_upright(alpha, turn), requirements=["C", "W"]),
         gray=gray,
+        bit_depth=bits,
     )
 
 

@@ -7,10 +7,10 @@ import warnings
 import pytest
 from PIL import Image, ImageOps
 
-from latentcodec.picture.exif import turned as turned_exif
+from latentcodec.picture.formats.exif import turned as turned_exif
+from latentcodec.picture.formats.xmp import turned as turned_xmp
 from latentcodec.picture.metadata import orientation, picture_tags, read_exif, read_xmp
 from latentcodec.picture.notices import DroppedDataWarning
-from latentcodec.picture.xmp import turned as turned_xmp
 
 
 def upright_exif(exif: bytes | None) -> bytes | None:

@@ -70,7 +70,7 @@ def test_arrays_that_are_views_or_read_only() -> None:
         (np.zeros((5, 5, 2), np.uint8), "shape"),
         (np.zeros((5, 5, 5), np.uint8), "shape"),
         (np.zeros((1, 5, 5, 3), np.uint8), "shape"),
-        (np.zeros((5, 5), np.uint16), "uint16"),
+        (np.zeros((5, 5), np.uint32), "uint32"),
         (np.zeros((5, 5, 3), np.float32), "float32"),
         (np.zeros((5, 5), bool), "bool"),
         ([[1, 2], [3, 4]], "list"),

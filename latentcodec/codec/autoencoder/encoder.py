@@ -80,7 +80,7 @@ class LatentEncoder(BaseEncoder):
         super().__init__(picture, codec.downscale, strip=strip, limits=limits)
         self.codec, self.quantiser, self.prior, self.cleanup = codec, quantiser, prior, cleanup
         self._iterations = 0 if quantiser == PALETTE else STEPS[effort]
-        self._latents = codec.analyse(self._padded)
+        self._latents = codec.analyse(self._padded, picture.peak)
         self._sensitivities: Floats | None = None
         self._refined: dict[int, Floats] = {}
 
@@ -92,7 +92,7 @@ class LatentEncoder(BaseEncoder):
             width=picture.width,
             height=picture.height,
             channels=picture.channels,
-            depth=8,
+            depth=picture.bit_depth,
             model_number=codec.number,
             networks_hash=coder.networks_hash,
             synthesis_hash=chunk.fingerprint[:4],
@@ -148,5 +148,7 @@ class LatentEncoder(BaseEncoder):
         near = round(level / _REFINED_EVERY) * _REFINED_EVERY
         if near not in self._refined:
             steps = self._steps(near)
-            self._refined[near] = refine(self.codec, self._latents, self._padded, steps, self._iterations)
+            self._refined[near] = refine(
+                self.codec, self._latents, self._padded, steps, self._iterations, peak=self.picture.peak
+            )
         return self._refined[near]

@@ -9,7 +9,8 @@ profile, code points ─► profile_of ─► one profile ─► to_srgb ─► 
 from __future__ import annotations
 
 import io
-from typing import TYPE_CHECKING
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -23,7 +24,7 @@ from latentcodec.picture.notices import report
 if TYPE_CHECKING:
     from PIL import ImageCms
 
-Pixels = npt.NDArray[np.uint8]
+Pixels = npt.NDArray[np.uint8 | np.uint16]
 
 __all__ = ["adobe_rgb_profile", "is_gray", "png_profile", "profile_of", "sound_profile", "to_srgb"]
 
@@ -33,6 +34,7 @@ _ROUNDING = 5  # hundred-thousandths that writers differ by
 _ADOBE_GAMMA = 563 / 256  # Adobe RGB (1998), 4.3.4.2
 _SPACES = {b"GRAY": "gray", b"RGB ": "RGB", b"CMYK": "CMYK", b"Lab ": "Lab"}  # ICC.1, 7.2.6
 _MOST_TAGS = 256
+_ROUNDED_16 = 64  # of 65535: what profiles of sRGB differ by, since their numbers are rounded
 
 
 def png_profile(gama: int | None, chrm: tuple[int, ...] | None, gray: bool, name: str) -> bytes | None:
@@ -138,6 +140,28 @@ def _transform(profile: bytes, gray: bool, *, quick: bool = False) -> ImageCms.I
     )
 
 
+def _converted(pixels: Pixels, profile: bytes) -> Pixels:
+    """By littleCMS: Pillow's for 8 bits, that of imagecodecs for 16. Raises what these raise."""
+    gray = pixels.ndim == 2
+    if pixels.dtype == np.uint8:
+        transform = _transform(profile, gray)
+        from PIL import ImageCms
+
+        return np.array(ImageCms.applyTransform(Image.fromarray(pixels), transform))
+    cms: Any = import_module("imagecodecs")
+    space = "gray" if gray else "rgb"
+    converted: Pixels = cms.cms_transform(
+        pixels,
+        profile,
+        make_profile("sRGB", SRGB_CURVE, None if gray else REC709),
+        colorspace=space,
+        outcolorspace=space,
+        intent=cms.CMS.INTENT.RELATIVE_COLORIMETRIC,
+        flags=cms.CMS.FLAGS.BLACKPOINTCOMPENSATION | cms.CMS.FLAGS.NOOPTIMIZE,  # or dark gray is 4 % off
+    )
+    return converted
+
+
 def profile_of(profile: bytes | None, cicp: Cicp | None, gray: bool) -> bytes | None:
     """The profile, or one that says what the code points do; None: sRGB, or code points that none can say."""
     return profile if profile is not None or cicp is None else icc_of(cicp, gray)
@@ -146,6 +170,9 @@ def profile_of(profile: bytes | None, cicp: Cicp | None, gray: bool) -> bytes | 
 def to_srgb(pixels: Pixels, profile: bytes | None, cicp: Cicp | None, kind: str, name: str) -> Pixels:
     """Colours (H, W, 3), or gray (H, W), in sRGB, for a format `kind` that holds no profile; with a report.
 
+    Of 8 bits, or of 16 where imagecodecs is there. Pixels that conversion leaves as they are come back
+    themselves.
+
     Where they cannot be converted they stay as they are, which is reported instead.
     """
     meaning = name_of(cicp) if cicp is not None and profile is None else "its profile"
@@ -153,14 +180,12 @@ def to_srgb(pixels: Pixels, profile: bytes | None, cicp: Cicp | None, kind: str,
     try:
         if found is None:
             raise ValueError("no profile says it")
-        transform = _transform(found, pixels.ndim == 2)
-        from PIL import ImageCms
-
-        image = Image.fromarray(np.ascontiguousarray(pixels))
-        converted = np.array(ImageCms.applyTransform(image, transform))
+        converted = _converted(np.ascontiguousarray(pixels), found)
     except Exception as error:  # noqa: BLE001 - as in _unusable; and Pillow may lack littleCMS
         report(name, f"{kind} can hold no profile, and colours of {meaning} cannot be converted ({error})")
         return pixels
-    if not np.array_equal(converted, pixels):  # of sRGB's own profile nothing is lost
-        report(name, f"{kind} can hold no profile: colours are converted from {meaning} to sRGB")
+    most = np.abs(converted.astype(np.int32) - pixels).max()
+    if most <= (0 if pixels.dtype == np.uint8 else _ROUNDED_16):  # sRGB by another name
+        return pixels
+    report(name, f"{kind} can hold no profile: colours are converted from {meaning} to sRGB")
     return converted

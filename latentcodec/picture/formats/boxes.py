@@ -15,7 +15,15 @@ from latentcodec.picture.colour.points import Cicp
 from latentcodec.picture.formats.photoshop import iptc_of
 from latentcodec.picture.notices import report
 
-__all__ = ["JP2_START", "is_heif", "read_heif", "read_jp2", "with_jp2_boxes", "with_nclx"]
+__all__ = [
+    "JP2_START",
+    "is_heif",
+    "read_heif",
+    "read_jp2",
+    "with_jp2_boxes",
+    "with_nclx",
+    "without_jp2_profile",
+]
 
 JP2_START = b"\0\0\0\x0cjP  \r\n\x87\n"
 _BRANDS = (b"avif", b"avis", b"heic", b"heix", b"heim", b"heis", b"hevc", b"mif1", b"msf1", b"mif2")
@@ -138,6 +146,22 @@ def with_jp2_boxes(
     fields = {"xmp": xmp, "exif": exif, "iptc": iptc}
     parts += [_box(b"uuid", uuid + fields[name]) for uuid, name in _UUIDS.items() if fields[name]]  # type: ignore[operator]
     return b"".join(parts)
+
+
+def without_jp2_profile(data: bytes) -> bytes:
+    """A JPEG 2000 file that says sRGB in place of its profile, which some decoders would apply."""
+    parts = []
+    for kind, begin, end in _boxes(data):
+        content = data[begin:end]
+        if kind == b"jp2h":
+            content = b"".join(
+                _box(b"colr", b"\1\0\0\0\0\0\x10")
+                if each == b"colr" and content[a : a + 1] in (b"\2", b"\3")
+                else _box(each, content[a:b])
+                for each, a, b in _boxes(content)
+            )
+        parts.append(_box(kind, content))
+    return b"".join(parts) or data
 
 
 def _dots(dpi: Resolution) -> bytes:
