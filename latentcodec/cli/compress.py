@@ -31,6 +31,7 @@ from latentcodec.cli.options import (
     model_option,
     parse_size,
     prior_option,
+    strict_option,
     usage_errors,
 )
 from latentcodec.container.autoencoder import PALETTE, SCALAR
@@ -91,7 +92,10 @@ if TYPE_CHECKING:
 )
 @cleanup_options
 @device_option
-@click.option("--strip", is_flag=True, help="Leave EXIF and XMP out.")
+@click.option(
+    "--strip", is_flag=True, help="Leave out all but pixels and colours: EXIF, XMP, IPTC, text, resolution."
+)
+@strict_option
 @click.option(
     "--first-frame", is_flag=True, help="Of an animation take the first frame; else it is an error."
 )
@@ -123,6 +127,7 @@ def compress(
     cleanup_seed: int | None,
     device: str,
     strip: bool,
+    strict: bool,
     first_frame: bool,
     orientation: int | None,
     max_pixels: int | None,
@@ -181,9 +186,10 @@ def compress(
 
     def work(job: Job) -> Done:
         from latentcodec.picture.files import open_picture
+        from latentcodec.picture.notices import strictly
 
         source = io.BytesIO(read_source(job)) if job.source == PIPE else job.source
-        with _pillow_allows(limits.max_pixels):
+        with strictly(strict), _pillow_allows(limits.max_pixels):
             picture = open_picture(
                 source,
                 name=printable(job.name),  # in one line, whatever it holds
@@ -193,7 +199,7 @@ def compress(
             )
         loaded = codec()
         begun = time.perf_counter()
-        data = loaded.encode(picture, strip=strip, **options)
+        data = loaded.encode(picture, strip=strip, strict=strict, **options)
         seconds = time.perf_counter() - begun
         write_target(job, data, preserve=preserve)
         return Done(_line(job, data, limits, seconds if verbose else None), len(data))
@@ -237,6 +243,8 @@ def _line(job: Job, data: bytes, limits: Limits, seconds: float | None) -> str:
             parts.append("lossless")
         elif stored.has_quality:
             parts.append(f"quality {stored.quality:g}")
+        elif stored.step is not None:
+            parts.append(f"samples in steps of {stored.step}")
         if stored.goal is not None and stored.goal.psnr is not None:
             parts.append(f"{stored.goal.psnr:.2f} dB")
         if stored.goal is not None and stored.goal.ssimulacra2 is not None:

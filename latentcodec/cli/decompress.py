@@ -28,11 +28,13 @@ from latentcodec.cli.options import (
     max_pixels_option,
     model_option,
     prior_option,
+    strict_option,
 )
-from latentcodec.codec.info import has_quality
+from latentcodec.codec.info import has_quality, step_of
 from latentcodec.container.header import EXTERNAL_MODEL, PIXELS, Header, read_header
 from latentcodec.container.quality import quality_of_level
 from latentcodec.errors import InvalidArgument
+from latentcodec.picture.notices import strictly
 
 if TYPE_CHECKING:
     from latentcodec.container.salvage import Report
@@ -58,6 +60,7 @@ _NAMED = 12  # tiles, or damaged chunks, that a report names
 @model_option
 @prior_option
 @cleanup_option
+@strict_option
 @max_pixels_option
 @device_option
 @file_options("IN.png (or what --format says)")
@@ -70,6 +73,7 @@ def decompress(
     prior: str | None,
     cleanup: float,
     cleanup_unet: str | None,
+    strict: bool,
     max_pixels: int | None,
     device: str,
     keep_extension: bool,
@@ -110,7 +114,8 @@ def decompress(
         begun = time.perf_counter()
         picture, report = loaded.decode_picture(data, partial=partial, cleanup=cleanup)
         seconds = time.perf_counter() - begun
-        _write(job, picture, format_, preserve)
+        with strictly(strict):
+            _write(job, picture, format_, preserve)
         if report is not None:
             _say_report(job, report, header.tile_count, quiet)
         took = f"{seconds:.2f} s" + (f" by {loaded.engine}" if computed else "")
@@ -162,8 +167,8 @@ def _line(job: Job, header: Header, size: int, took: str | None) -> str:
     bpp = 8 * size / (header.width * header.height)
     parts = [f"{header.width}x{header.height}", f"{size} bytes", f"{bpp:.3f} bpp"]
     if took is not None:
-        if header.model_number == PIXELS:
-            parts.append("lossless")
+        if (step := step_of(header)) is not None:
+            parts.append("lossless" if step == 1 else f"samples in steps of {step}")
         elif has_quality(header):
             parts.append(f"quality {quality_of_level(header.quality_level):g}")
         parts.append(took)

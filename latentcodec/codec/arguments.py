@@ -27,7 +27,7 @@ REFINED_FROM = 4  # effort from which on an autoencoder's latents are refined
 NATIVE = "native"
 _UNITS = {"target_size": " of bytes", "target_bpp": " of bits per pixel", "min_psnr": " of dB"}
 
-ImageLike = Image.Image | NDArray[np.uint8]
+ImageLike = Image.Image | NDArray[np.uint8 | np.uint16]
 PathLike = str | os.PathLike[str]
 
 

@@ -24,12 +24,13 @@ from latentcodec.container.file import Limits
 from latentcodec.container.salvage import Report
 from latentcodec.picture.files import open_picture
 from latentcodec.picture.picture import DroppedDataWarning, Picture
+from latentcodec.picture.samples import Plane
 from latentcodec.picture.similarity.comparison import Similarity, compare_pictures
 
 if TYPE_CHECKING:
     from latentcodec.codec.cleanup.settings import CleanupSettings
 
-__all__ = ["Comparison", "compare", "compress", "decode", "decompress", "encode"]
+__all__ = ["Comparison", "compare", "compress", "decode", "decode_array", "decompress", "encode"]
 
 
 @dataclass(frozen=True)
@@ -59,6 +60,7 @@ def encode(
     orientation: int | None = None,
     quantiser: str = SCALAR,
     effort: int = DEFAULT_EFFORT,
+    strict: bool = False,
 ) -> bytes:
     """Compress a picture: Codec(...).encode(image, ...), with the keywords of both."""
     codec = Codec(model, device, limits=limits, prior=prior, cleanup_settings=cleanup_settings)
@@ -75,6 +77,7 @@ def encode(
         orientation=orientation,
         quantiser=quantiser,
         effort=effort,
+        strict=strict,
     )
 
 
@@ -88,10 +91,27 @@ def decode(
     cleanup_settings: CleanupSettings | None = None,
     partial: bool = False,
     cleanup: float = 0.0,
+    strict: bool = False,
 ) -> Image.Image:
     """Decompress to a Pillow image: Codec(...).decode(data, ...), with the keywords of both."""
     codec = Codec(model, device, limits=limits, prior=prior, cleanup_settings=cleanup_settings)
-    return codec.decode(data, partial=partial, cleanup=cleanup)
+    return codec.decode(data, partial=partial, cleanup=cleanup, strict=strict)
+
+
+def decode_array(
+    data: bytes,
+    *,
+    model: PathLike = NATIVE,
+    device: str = "auto",
+    limits: Limits = DEFAULT_LIMITS,
+    prior: PathLike | None = None,
+    cleanup_settings: CleanupSettings | None = None,
+    partial: bool = False,
+    cleanup: float = 0.0,
+) -> Plane:
+    """Decompress to a uint8 or uint16 array: Codec(...).decode_array, with the keywords of both."""
+    codec = Codec(model, device, limits=limits, prior=prior, cleanup_settings=cleanup_settings)
+    return codec.decode_array(data, partial=partial, cleanup=cleanup)
 
 
 def compress(
@@ -115,6 +135,7 @@ def compress(
     preserve: bool = False,
     quantiser: str = SCALAR,
     effort: int = DEFAULT_EFFORT,
+    strict: bool = False,
 ) -> int:
     """Compress a picture file: Codec(...).compress(src, dst, ...), with the keywords of both."""
     codec = Codec(model, device, limits=limits, prior=prior, cleanup_settings=cleanup_settings)
@@ -133,6 +154,7 @@ def compress(
         preserve=preserve,
         quantiser=quantiser,
         effort=effort,
+        strict=strict,
     )
 
 
@@ -148,10 +170,11 @@ def decompress(
     partial: bool = False,
     cleanup: float = 0.0,
     preserve: bool = False,
+    strict: bool = False,
 ) -> Report | None:
     """Decompress an .lci file: Codec(...).decompress(src, dst, ...), with the keywords of both."""
     codec = Codec(model, device, limits=limits, prior=prior, cleanup_settings=cleanup_settings)
-    return codec.decompress(src, dst, partial=partial, cleanup=cleanup, preserve=preserve)
+    return codec.decompress(src, dst, partial=partial, cleanup=cleanup, preserve=preserve, strict=strict)
 
 
 def compare(
@@ -197,7 +220,7 @@ def _open(name: str, data: bytes, codec: Codec) -> tuple[Picture, int]:
 
 def _compared(first: tuple[Picture, int | None], second: tuple[Picture, int | None]) -> Comparison:
     (a, first_bytes), (b, second_bytes) = first, second
-    if a.profile != b.profile:
+    if (a.profile, a.cicp) != (b.profile, b.cicp):
         warnings.warn(
             "the pictures have different colour profiles: their values are compared as they stand",
             DroppedDataWarning,

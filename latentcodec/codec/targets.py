@@ -51,7 +51,8 @@ Attempts = Callable[[int], Attempt]
 class Measure:
     """A measure of the decoded picture that a target may name.
 
-    close: a value of so little above ends a search. scale: of values, rising, on which levels lie about evenly.
+    close: a value of so little above ends a search. scale: of values, rising, on which levels lie about
+    evenly.
     """
 
     name: str
@@ -102,8 +103,12 @@ def meet_bpp(
         step = 10.0 ** (math.floor(math.log10(8 * size / pixels)) - 3)
         return f"{math.ceil(8 * size / pixels / step - 1e-12) * step:.4g} bpp"
 
-    limit = math.floor(target * pixels / 8 + 1e-6)  # a product that should be whole may be a hair below
-    return _largest(attempt, limit, f"target {target:g} bpp", describe, rough, exact)
+    return _largest(attempt, bytes_of_bpp(target, pixels), f"target {target:g} bpp", describe, rough, exact)
+
+
+def bytes_of_bpp(target: float, pixels: int) -> int:
+    """The most bytes of a file of so many bits per pixel."""
+    return math.floor(target * pixels / 8 + 1e-6)  # a product that should be whole may be a hair below
 
 
 def _largest(

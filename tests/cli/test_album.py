@@ -98,7 +98,7 @@ KINDS = (
     *(Kind(".gif", saved("GIF", "P")), Kind(".ppm", saved("PPM")), Kind(".pgm", saved("PPM", "L"))),
     *(Kind(".tga", saved("TGA", "RGBA")), Kind(".pcx", saved("PCX")), Kind(".ico", saved("ICO", "RGBA"))),
     *(Kind(".qoi", saved("QOI")), Kind(".heic", heic), Kind(".png", saved("JPEG"))),  # the content counts
-    Kind(".png", deep, LINE),
+    Kind(".png", deep),
     *(Kind(".tif", moving("TIFF"), LINE), Kind(".jpg", lambda number: saved("JPEG")(number)[:-2], LINE)),
     *(
         Kind(".gif", moving("GIF"), ERROR),

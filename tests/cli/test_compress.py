@@ -175,14 +175,14 @@ def test_no_model_no_work(call: Call, album: Path, tmp_path: Path, options: list
 
 
 def test_warnings_are_a_line(call: Call, tmp_path: Path) -> None:
-    Image.fromarray(pixels()[..., 0].astype(np.uint16) * 257).save(tmp_path / "deep.png")
+    Image.fromarray(pixels()[..., 0].astype(np.float32) / 255).save(tmp_path / "deep.tif")
     with warnings.catch_warnings():
         warnings.simplefilter("default")
-        done = call("compress", tmp_path / "deep.png", tmp_path / "a.lci")
+        done = call("compress", tmp_path / "deep.tif", tmp_path / "a.lci")
     assert done.code == 0
     first, second = done.err.splitlines()
-    assert re.fullmatch(r"latentcodec: warning: .*deep\.png: .* reduced to 8 bits", first)
-    assert second.startswith(f"{tmp_path}/deep.png -> ")
+    assert re.fullmatch(r"latentcodec: warning: .*deep\.tif: .* rounded to 16 bits", first)
+    assert second.startswith(f"{tmp_path}/deep.tif -> ")
 
 
 def test_strip(call: Call, tmp_path: Path) -> None:

@@ -7,13 +7,14 @@ colours, alpha ─► on a dark and on a light ground ─► MS-SSIM, SSIMULACRA
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import NDArray
 
 from latentcodec.errors import InvalidArgument
-from latentcodec.picture.picture import Picture
+from latentcodec.picture.picture import Picture, Pixels, with_depth
+from latentcodec.picture.samples import MAX_DEPTH
 from latentcodec.picture.similarity.blur import Samples
 from latentcodec.picture.similarity.ssimulacra2 import ssimulacra2
 from latentcodec.picture.similarity.structure import MS_SSIM_LEAST_SIDE, ms_ssim, psnr
@@ -47,61 +48,52 @@ def compare_pictures(first: Picture, second: Picture) -> Similarity:
     if first.pixels.shape != second.pixels.shape:
         sizes = " and ".join(f"{picture.width}x{picture.height}" for picture in (first, second))
         raise InvalidArgument(f"the pictures are {sizes}: only pictures of one size can be compared")
-    a, b = _of_one_depth(first.pixels, second.pixels)
+    bits = 8 if first.bit_depth == second.bit_depth == 8 else MAX_DEPTH
+    first, second = with_depth(first, bits), with_depth(second, bits)
     seen = None if first.alpha is None else first.alpha > 0
-    alpha = None
+    colours, alpha = psnr(first.pixels, second.pixels, seen), None
     if first.alpha is not None or second.alpha is not None:
-        alpha = psnr(*_of_one_depth(*(_opacity(picture) for picture in (first, second))))
-    colours = psnr(a, b, seen)
-    similar = None
-    if min(first.width, first.height) >= MS_SSIM_LEAST_SIDE:
-        similar = min(ms_ssim(*pair) for pair in _shown(a, first.alpha, b, second.alpha))
+        alpha = psnr(_opacity(first), _opacity(second))
+    shown = _shown(first, second)
     return Similarity(
         first.width,
         first.height,
         identical=colours == np.inf and alpha in (None, np.inf),
         psnr=colours,
         alpha_psnr=alpha,
-        ms_ssim=similar,
-        ssimulacra2=visible_score(a, first.alpha, b, second.alpha),
+        ms_ssim=_least(ms_ssim, shown) if min(first.width, first.height) >= MS_SSIM_LEAST_SIDE else None,
+        ssimulacra2=_least(ssimulacra2, shown),
     )
 
 
-def visible_score(
-    reference: Samples, alpha: Samples | None, distorted: Samples, distorted_alpha: Samples | None
-) -> float:
-    """SSIMULACRA 2 of colours (H, W, 3), with alpha (H, W) on the ground where it is lower."""
-    return min(ssimulacra2(*pair) for pair in _shown(reference, alpha, distorted, distorted_alpha))
+def visible_score(picture: Picture, pixels: Pixels) -> float:
+    """SSIMULACRA 2 of what a decoder has for the colours of a picture, whose alpha it has too."""
+    bits = 8 if picture.bit_depth == 8 else MAX_DEPTH
+    decoded = with_depth(replace(picture, pixels=pixels), bits)
+    return _least(ssimulacra2, _shown(with_depth(picture, bits), decoded))
 
 
-def _shown(
-    a: Samples, a_alpha: Samples | None, b: Samples, b_alpha: Samples | None
-) -> list[tuple[Samples, Samples]]:
-    """The pair as it is seen: on each ground where there is alpha."""
-    if a_alpha is None and b_alpha is None:
-        return [(a, b)]
-    return [(_blended(a, a_alpha, ground), _blended(b, b_alpha, ground)) for ground in _GROUNDS]
+def _least(measure: Callable[[Samples, Samples], float], pairs: list[tuple[Samples, Samples]]) -> float:
+    return min(measure(*pair) for pair in pairs)
 
 
-def _blended(pixels: Samples, alpha: Samples | None, ground: float) -> Samples:
-    colours = _widened(pixels)
-    if alpha is None:
+def _shown(first: Picture, second: Picture) -> list[tuple[Samples, Samples]]:
+    """The colours of two pictures of one depth, 8 or 16 bits, as they are seen: with alpha on each ground."""
+    if first.alpha is None and second.alpha is None:
+        return [(first.pixels, second.pixels)]
+    return [(_on(first, ground), _on(second, ground)) for ground in _GROUNDS]
+
+
+def _on(picture: Picture, ground: float) -> Samples:
+    """The colours on a ground, as 16 bits."""
+    colours = with_depth(picture, MAX_DEPTH).pixels
+    if picture.alpha is None:
         return colours
-    cover = (alpha / np.float32(np.iinfo(alpha.dtype).max))[..., None]
+    cover = (picture.alpha / np.float32(picture.peak))[..., None]
     return np.rint(colours * cover + np.float32(ground * _WIDE) * (1 - cover)).astype(np.uint16)
 
 
 def _opacity(picture: Picture) -> Samples:
     if picture.alpha is not None:
         return picture.alpha
-    return np.full(picture.pixels.shape[:2], np.iinfo(picture.pixels.dtype).max, picture.pixels.dtype)
-
-
-def _of_one_depth(a: Samples, b: Samples) -> tuple[Samples, Samples]:
-    return (a, b) if a.dtype == b.dtype else (_widened(a), _widened(b))
-
-
-def _widened(samples: Samples) -> NDArray[np.uint16]:
-    """As 16 bits: 0 stays 0, the peak becomes the peak."""
-    wide = samples.astype(np.uint16)
-    return wide * np.uint16(257) if samples.dtype == np.uint8 else wide
+    return np.full(picture.pixels.shape[:2], picture.peak, picture.pixels.dtype)

@@ -27,10 +27,13 @@ _ROWS = 256  # compared at once
 _BAND = 64  # rows of means at once
 
 
-def psnr(reference: Samples, distorted: Samples, seen: NDArray[np.bool_] | None = None) -> float:
+def psnr(
+    reference: Samples, distorted: Samples, seen: NDArray[np.bool_] | None = None, peak: int | None = None
+) -> float:
     """Peak signal-to-noise ratio in dB, infinite for equal pictures.
 
-    Both uint8 or both uint16, (H, W) or (H, W, C). seen: (H, W), where alone it is measured.
+    Both uint8 or both uint16, (H, W) or (H, W, C). seen: (H, W), where alone it is measured. peak: the sample
+    that is white, by default the largest.
     """
     total = count = 0
     for top in range(0, len(reference), _ROWS):
@@ -40,7 +43,7 @@ def psnr(reference: Samples, distorted: Samples, seen: NDArray[np.bool_] | None 
             error = error[seen[rows]]
         total += int((error * error).sum())
         count += error.size
-    peak = int(np.iinfo(reference.dtype).max)
+    peak = peak or int(np.iinfo(reference.dtype).max)
     return math.inf if total == 0 else 10 * math.log10(peak**2 * count / total)
 
 

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from latentcodec.errors import InvalidArgument
-from latentcodec.picture.picture import Picture, from_array
+from latentcodec.picture.picture import Picture, from_array, with_depth
 from latentcodec.picture.similarity.comparison import compare_pictures, visible_score
 from latentcodec.picture.similarity.ssimulacra2 import ssimulacra2
 from latentcodec.picture.similarity.structure import ms_ssim, psnr
@@ -65,7 +64,7 @@ def test_the_ground_where_less_is_alike_counts() -> None:
     alpha[40:80, 40:80] = 128
     dark = PIXELS // 8
     light = np.where(alpha[..., None] == 128, 255 - dark, dark)
-    score = visible_score(dark, alpha, light, alpha)
+    score = visible_score(with_alpha(dark, alpha), light)
     on = [ssimulacra2(*(_on(pixels, alpha, ground) for pixels in (dark, light))) for ground in (0.1, 0.9)]
     assert score == pytest.approx(min(on), abs=0.3)
 
@@ -76,10 +75,13 @@ def _on(pixels: np.ndarray, alpha: np.ndarray, ground: float) -> np.ndarray:
 
 
 def test_deep_samples_are_compared_with_those_of_8_bits() -> None:
-    shallow = from_array(PIXELS)
-    deep = replace(shallow)
-    object.__setattr__(deep, "pixels", PIXELS.astype(np.uint16) * 257)  # a deep Picture, as such will be
+    shallow, deep = from_array(PIXELS), from_array(PIXELS.astype(np.uint16) * 257)
     assert compare_pictures(shallow, deep).identical
     assert compare_pictures(deep, shallow).identical
-    object.__setattr__(deep, "pixels", PIXELS.astype(np.uint16) * 257 + np.uint16(1) * (PIXELS < 255))
-    assert compare_pictures(shallow, deep).psnr == pytest.approx(20 * math.log10(65535), abs=0.3)
+    other = from_array(PIXELS.astype(np.uint16) * 257 + (PIXELS < 255))
+    assert compare_pictures(shallow, other).psnr == pytest.approx(20 * math.log10(65535), abs=0.3)
+    ten = with_depth(shallow, 10)
+    assert compare_pictures(shallow, ten).psnr > 60
+    assert visible_score(ten, with_depth(from_array(DISTORTED), 10).pixels) == pytest.approx(
+        ssimulacra2(PIXELS, DISTORTED), abs=0.3
+    )

@@ -10,13 +10,12 @@ from __future__ import annotations
 import io
 import random
 import re
-import warnings
 
 from PIL import Image
 
 from latentcodec.errors import LimitExceeded, UnsupportedImage
 from latentcodec.picture.directories import excess, page_kinds
-from latentcodec.picture.metadata import DroppedDataWarning
+from latentcodec.picture.notices import report
 
 __all__ = ["CLOSED", "choose_frame", "load_pixels"]
 
@@ -35,13 +34,13 @@ _TRIED = 6  # ways to go on; each costs a decoding
 _FILLER = 128  # bytes
 
 
-def choose_frame(image: Image.Image, name: str, *, first: bool = False) -> None:
+def choose_frame(image: Image.Image, name: str, *, first: bool = False, told: bool = False) -> None:
     """Leave an image not yet loaded at the picture that is to be stored.
 
     A frame that the caller has sought is taken. Else it is the first page of a TIFF that is no reduced copy
-    of another, and the main picture of formats that hold further ones, with a DroppedDataWarning. Of an
-    animation it is the first frame, with one too, where `first` says so. Raises UnsupportedImage for other
-    animations, LimitExceeded for a TIFF whose tags claim too much.
+    of another, and the main picture of formats that hold further ones, which is reported unless it was `told`
+    already. Of an animation it is the first frame, with a report too, where `first` says so. Raises
+    UnsupportedImage for other animations, LimitExceeded for a TIFF whose tags claim too much.
     """
     if hasattr(image, "tag_v2"):
         _choose_page(image, name)
@@ -52,9 +51,10 @@ def choose_frame(image: Image.Image, name: str, *, first: bool = False) -> None:
         return
     count = f"over {_MOST_FRAMES}" if frames > _MOST_FRAMES else str(frames)
     if extra is not None:
-        _warn(f"{name}: only its main picture is kept, not its {extra}")
+        if not told:
+            report(name, f"only its main picture is kept, not its {extra}")
     elif first:
-        _warn(f"{name}: only the first of its {count} frames is kept")
+        report(name, f"only the first of its {count} frames is kept")
     else:
         raise UnsupportedImage(
             f"{name} holds {count} frames, and animations cannot be stored: save one frame as a picture, or "
@@ -65,6 +65,8 @@ def choose_frame(image: Image.Image, name: str, *, first: bool = False) -> None:
 def _choose_page(image: Image.Image, name: str) -> None:
     """Seek a TIFF's first page. Its pages are counted here: that takes Pillow quadratic time."""
     file = getattr(image, "fp", None)
+    if file is None and getattr(image, "tile", None):
+        raise ValueError(CLOSED)  # for which Pillow has no words here
     if file is None or image.tell():
         return
     kinds = page_kinds(file, _MOST_FRAMES + 1)
@@ -76,7 +78,7 @@ def _choose_page(image: Image.Image, name: str) -> None:
     image.seek(first)
     if len(pages) > 1:
         count = f"over {_MOST_FRAMES}" if len(kinds) > _MOST_FRAMES else str(len(pages))
-        _warn(f"{name}: only the first of its {count} pages is kept")
+        report(name, f"only the first of its {count} pages is kept")
 
 
 def load_pixels(image: Image.Image, name: str) -> Image.Image:
@@ -92,7 +94,7 @@ def load_pixels(image: Image.Image, name: str) -> Image.Image:
         whole = _with_end(image)
         if whole is None:
             raise
-        _warn(f"{name}: the mark of a JPEG's end is missing from it; the picture itself is whole")
+        report(name, "the mark of a JPEG's end is missing from it; the picture itself is whole")
         return whole
     return image
 
@@ -142,7 +144,3 @@ def _decoded(data: bytes) -> Image.Image:
     image = Image.open(io.BytesIO(data), formats=["JPEG"])
     image.load()
     return image
-
-
-def _warn(message: str) -> None:
-    warnings.warn(message, DroppedDataWarning, stacklevel=5)

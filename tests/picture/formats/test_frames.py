@@ -92,7 +92,7 @@ def test_a_closed_image_is_said_to_be_closed(format: str, loaded: bool, tmp_path
 @pytest.mark.parametrize(
     "options", [{}, {"progressive": True}, {"restart_marker_rows": 1}, {"restart_marker_blocks": 1}]
 )
-@pytest.mark.filterwarnings("ignore:it. the mark of a JPEG's end is missing")
+@pytest.mark.filterwarnings("ignore::latentcodec.picture.notices.DroppedDataWarning")
 def test_a_jpeg_without_its_end_mark_is_taken_and_one_without_more_is_not(options: dict[str, Any]) -> None:
     data = written(photo(72, 40), "JPEG", **options)
     whole = open_picture(io.BytesIO(data)).pixels
@@ -150,6 +150,10 @@ def test_heic(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     picture = open_picture(path)
     assert np.abs(picture.pixels.astype(int) - np.asarray(photo())).mean() < 6
     assert "HEIF" not in Image.OPEN  # the program's own Pillow is left alone
+    tags = Image.Exif()
+    tags[0x0112] = 6
+    heif.from_pillow(photo()).save(path, exif=tags.tobytes(), format="HEIF")
+    assert (open_picture(path).width, open_picture(path).height) == (40, 72)  # turned once
     two = heif.from_pillow(photo())
     two.add_from_pillow(photo(40, 40))
     two.save(path, format="HEIF")
@@ -157,7 +161,7 @@ def test_heic(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         assert open_picture(path).width == 72
     deep = heif.from_bytes("RGB;16", (64, 64), bytes(64 * 64 * 6))
     deep.save(path, bit_depth=10, format="HEIF")
-    with pytest.warns(ReducedDepthWarning, match=r"phone\.jpg has more than 8 bits a channel"):
+    with pytest.warns(ReducedDepthWarning, match=r"phone\.jpg: it has 10 bits a channel, and pillow"):
         open_picture(path)
     two.save(path, format="HEIF")
     path.write_bytes(path.read_bytes()[:400])
