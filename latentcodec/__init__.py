@@ -1,7 +1,9 @@
 """latentcodec: photographs as small files that decode to the same symbols on every machine.
 
     encode(picture) -> bytes        decode(bytes) -> picture        info(bytes or path) -> Info
+                                    decode_array(bytes) -> array of 8 or 16 bits
     compress(picture file, .lci file)        decompress(.lci file, picture file)
+    compare(picture, picture) -> Comparison
     Codec(model=, device=)          the same, with the model kept loaded
     CleanupSettings(unet=)          diffusion clean-up of an autoencoder's latents
 
@@ -25,6 +27,7 @@ from latentcodec.errors import (
     MalformedFile,
     MissingDependency,
     ModelError,
+    NotKept,
     NotLatentCodecFile,
     TargetUnreachable,
     TrainingError,
@@ -40,7 +43,15 @@ from latentcodec.errors import (
 if TYPE_CHECKING:
     from latentcodec.codec.api import Codec
     from latentcodec.codec.cleanup.settings import CleanupSettings
-    from latentcodec.codec.functions import compress, decode, decompress, encode
+    from latentcodec.codec.functions import (
+        Comparison,
+        compare,
+        compress,
+        decode,
+        decode_array,
+        decompress,
+        encode,
+    )
     from latentcodec.codec.info import Info, info
     from latentcodec.container.chunks import Limits
     from latentcodec.container.salvage import Report
@@ -51,6 +62,7 @@ __all__ = [
     "ChecksumMismatch",
     "CleanupSettings",
     "Codec",
+    "Comparison",
     "FormatError",
     "ImageError",
     "Info",
@@ -62,6 +74,7 @@ __all__ = [
     "MalformedFile",
     "MissingDependency",
     "ModelError",
+    "NotKept",
     "NotLatentCodecFile",
     "Report",
     "TargetUnreachable",
@@ -74,8 +87,10 @@ __all__ = [
     "UnsupportedVersion",
     "WeightsMismatch",
     "__version__",
+    "compare",
     "compress",
     "decode",
+    "decode_array",
     "decompress",
     "encode",
     "info",
@@ -84,7 +99,10 @@ __all__ = [
 # Where each of the other names is.
 _HOMES = {
     "Codec": "latentcodec.codec.api",
-    **dict.fromkeys(("compress", "decode", "decompress", "encode"), "latentcodec.codec.functions"),
+    **dict.fromkeys(
+        ("Comparison", "compare", "compress", "decode", "decode_array", "decompress", "encode"),
+        "latentcodec.codec.functions",
+    ),
     **dict.fromkeys(("Info", "info"), "latentcodec.codec.info"),
     "CleanupSettings": "latentcodec.codec.cleanup.settings",
     "Limits": "latentcodec.container.chunks",

@@ -6,6 +6,7 @@ IN ─► Codec.decode_picture ─► save_picture ─► OUT        with --part
 from __future__ import annotations
 
 import io
+import os
 import time
 from functools import cache
 from pathlib import Path
@@ -27,11 +28,13 @@ from latentcodec.cli.options import (
     max_pixels_option,
     model_option,
     prior_option,
+    strict_option,
 )
-from latentcodec.codec.info import has_quality
+from latentcodec.codec.info import has_quality, step_of
 from latentcodec.container.header import EXTERNAL_MODEL, PIXELS, Header, read_header
 from latentcodec.container.quality import quality_of_level
 from latentcodec.errors import InvalidArgument
+from latentcodec.picture.notices import strictly
 
 if TYPE_CHECKING:
     from latentcodec.container.salvage import Report
@@ -57,6 +60,7 @@ _NAMED = 12  # tiles, or damaged chunks, that a report names
 @model_option
 @prior_option
 @cleanup_option
+@strict_option
 @max_pixels_option
 @device_option
 @file_options("IN.png (or what --format says)")
@@ -69,8 +73,11 @@ def decompress(
     prior: str | None,
     cleanup: float,
     cleanup_unet: str | None,
+    strict: bool,
     max_pixels: int | None,
     device: str,
+    keep_extension: bool,
+    preserve: bool,
     verbose: bool,
     quiet: bool,
 ) -> None:
@@ -88,8 +95,10 @@ def decompress(
     where it is, if it is not.
     """
     exclusive(verbose=verbose, quiet=quiet)
-    jobs = plan(paths, out_dir, {LCI}, f".{format_ or _DEFAULT_FORMAT}")
-    _check_format(jobs[0], format_, free=out_dir is None)
+    suffix = f".{format_ or _DEFAULT_FORMAT}"
+    planned = plan(paths, out_dir, {LCI}, suffix, keep_extension=keep_extension, preserve=preserve)
+    for job in planned.jobs[:1]:
+        _check_format(job, format_, free=out_dir is None)
     limits = limits_of(max_pixels)
     settings = cleanup_settings(cleanup_unet) if cleanup else None
     codec = cache(lambda: load_codec(model, device, verbose, limits, prior, settings))
@@ -105,13 +114,14 @@ def decompress(
         begun = time.perf_counter()
         picture, report = loaded.decode_picture(data, partial=partial, cleanup=cleanup)
         seconds = time.perf_counter() - begun
-        _write(job, picture, format_)
+        with strictly(strict):
+            _write(job, picture, format_, preserve)
         if report is not None:
             _say_report(job, report, header.tile_count, quiet)
         took = f"{seconds:.2f} s" + (f" by {loaded.engine}" if computed else "")
         return Done(_line(job, header, len(data), took if verbose else None), len(data))
 
-    run_jobs(jobs, work, "decompress", quiet=quiet)
+    run_jobs(planned, work, "decompress", quiet=quiet)
 
 
 def _check_format(job: Job, format_: str | None, *, free: bool) -> None:
@@ -139,7 +149,7 @@ def _check_format(job: Job, format_: str | None, *, free: bool) -> None:
         raise click.UsageError(f"{job.target_name}: {str(error).removeprefix('the stream: ')}") from error
 
 
-def _write(job: Job, picture: Picture, format_: str | None) -> None:
+def _write(job: Job, picture: Picture, format_: str | None, preserve: bool) -> None:
     from latentcodec.picture.files import save_picture
 
     if job.target == PIPE:
@@ -147,8 +157,9 @@ def _write(job: Job, picture: Picture, format_: str | None) -> None:
         save_picture(picture, stream, format_ or _DEFAULT_FORMAT)
         write_target(job, stream.getbuffer())
     else:
+        like = os.stat(job.source) if preserve else None
         with target_file(job) as path:
-            save_picture(picture, path, format_)
+            save_picture(picture, path, format_, like=like)
 
 
 def _line(job: Job, header: Header, size: int, took: str | None) -> str:
@@ -156,8 +167,8 @@ def _line(job: Job, header: Header, size: int, took: str | None) -> str:
     bpp = 8 * size / (header.width * header.height)
     parts = [f"{header.width}x{header.height}", f"{size} bytes", f"{bpp:.3f} bpp"]
     if took is not None:
-        if header.model_number == PIXELS:
-            parts.append("lossless")
+        if (step := step_of(header)) is not None:
+            parts.append("lossless" if step == 1 else f"samples in steps of {step}")
         elif has_quality(header):
             parts.append(f"quality {quality_of_level(header.quality_level):g}")
         parts.append(took)

@@ -12,6 +12,7 @@ import click
 
 from latentcodec.cli.console import cell, explain, say_error, say_json, show_rows, show_table
 from latentcodec.cli.files import PIPE, Job, read_source
+from latentcodec.picture.colour.points import name_of
 
 if TYPE_CHECKING:
     from latentcodec.codec.info import CleanupInfo, Info
@@ -54,7 +55,7 @@ def info(files: tuple[str, ...], as_json: bool) -> None:
 
 
 def _properties(name: str, info: Info) -> dict[str, str]:
-    metadata = {"ICC profile": info.profile, "EXIF": info.exif, "XMP": info.xmp}
+    metadata = {"ICC profile": info.profile, "EXIF": info.exif, "XMP": info.xmp, "IPTC": info.iptc}
     properties = {
         "file": name,
         "picture": f"{info.width}x{info.height}, {_CHANNELS.get(info.channels, '?')}, {info.depth} bits",
@@ -64,10 +65,22 @@ def _properties(name: str, info: Info) -> dict[str, str]:
         "tiles": f"{info.tiles} of {info.tile_size}x{info.tile_size}" if info.tile_size else "1",
         "metadata": ", ".join(label for label, there in metadata.items() if there) or "none",
     }
+    if info.cicp is not None:
+        properties["colours"] = f"{name_of(info.cicp)} (code points {', '.join(map(str, info.cicp))})"
+    if info.dpi is not None:
+        across, down = info.dpi
+        properties["resolution"] = f"{across:g} dpi" if across == down else f"{across:g} x {down:g} dpi"
+    for key, value in info.text:
+        label = f"text {key}"
+        properties[label] = f"{properties[label]}; {value}" if label in properties else value
+    if info.left_out:
+        properties["left out"] = "; ".join(info.left_out)
     if info.cleanup is not None:
         properties["clean-up"] = _cleanup(info.cleanup)
     if info.goal is not None:
         reached = "" if info.goal.psnr is None else f", reached {info.goal.psnr:.2f} dB"
+        if info.goal.ssimulacra2 is not None:
+            reached = f", reached {info.goal.ssimulacra2:.2f}"
         reached = ", stored losslessly" if info.lossless else reached
         unit = _GOAL_UNITS.get(info.goal.kind, "")
         properties["asked for"] = f"{info.goal.kind} {info.goal.target:g}{unit}{reached}"
@@ -77,11 +90,15 @@ def _properties(name: str, info: Info) -> dict[str, str]:
 def _quality(info: Info) -> str:
     if info.lossless:
         return "none: lossless"
+    if info.step is not None:
+        return (
+            f"none: samples in steps of {info.step}, off by at most {info.step // 2} of {2**info.depth - 1}"
+        )
     return f"{info.quality:g}" if info.has_quality else "none: the palette has one rate"
 
 
 def _model(info: Info) -> str:
-    if info.lossless:
+    if info.step is not None:
         return f"{info.model} (the pixels themselves: no networks)"
     needs = info.autoencoder
     if needs is None:

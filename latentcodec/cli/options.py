@@ -81,6 +81,12 @@ def max_pixels_option(command: Command) -> Command:
     return click.option("--max-pixels", type=count, metavar="N", help=text)(command)
 
 
+def strict_option(command: Command) -> Command:
+    """--strict"""
+    text = "Make it an error where something of a picture cannot be kept, in place of a warning."
+    return click.option("--strict", is_flag=True, help=text)(command)
+
+
 def limits_of(max_pixels: int | None) -> Limits:
     """What --max-pixels asks for; None: the defaults."""
     if max_pixels is None:
@@ -95,8 +101,9 @@ def file_arguments(command: Command) -> Command:
 
 
 def file_options(outputs: str) -> Callable[[Command], Command]:
-    """--out-dir, --verbose and --quiet; `outputs`: what is written, for the help."""
+    """--out-dir, --keep-extension, --preserve, --verbose, --quiet; `outputs`: what is written, for help."""
     folder = f"Write {outputs} into DIR, for several IN and for folders, whose sub-folders are kept."
+    keep = "With --out-dir: keep IN's extension before the new one, so that a.jpg and a.png stay apart."
 
     def add(command: Command) -> Command:
         for decorate in (
@@ -104,6 +111,10 @@ def file_options(outputs: str) -> Callable[[Command], Command]:
             click.option(
                 "-v", "--verbose", is_flag=True, help="Print more about each file, and the time it took."
             ),
+            click.option(
+                "-p", "--preserve", is_flag=True, help="Give OUT the permissions and the times of IN."
+            ),
+            click.option("--keep-extension", is_flag=True, help=keep),
             click.option("--out-dir", type=click.Path(file_okay=False), metavar="DIR", help=folder),
         ):
             command = decorate(command)

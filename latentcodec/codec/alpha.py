@@ -1,5 +1,6 @@
 """The alpha plane: kept losslessly, and the colours under it made cheap.
 
+    alpha (H,W) ─► above 8 bits: the upper bytes, and below them the lower, as a plane of 2H rows
     alpha (H,W) ─► rows filtered: none | sub (minus the left) | up (minus the one above)
                      ─► H x (filter byte, W filtered bytes) ─► one zstandard frame = the payload
     payload ─► frame whose stated content size is H * (W + 1) ─► filters undone ─► alpha (H,W)
@@ -25,6 +26,7 @@ from latentcodec.picture.samples import Plane
 
 __all__ = ["fill_transparent", "pack_alpha", "unpack_alpha"]
 
+Bytes = npt.NDArray[np.uint8]
 FloatPlane = npt.NDArray[np.float64]
 Number = TypeVar("Number", bound=np.generic)
 
@@ -32,22 +34,22 @@ _NONE, _SUB, _UP = 0, 1, 2  # as in PNG (ISO/IEC 15948, 9.2)
 _TRIAL_LEVEL = 3  # of zstandard: enough to see which choice of filters is shortest
 _FINAL_LEVEL = 19
 _BLOCK = 8  # the side of the transform's blocks
-_UNSEEN = 128.0  # mid gray, for a picture of which nothing is visible
 
 
 def pack_alpha(alpha: Plane) -> bytes:
-    """The payload of an alpha plane, uint8 (H, W), H and W at least 1.
+    """The payload of an alpha plane, uint8 or uint16 (H, W), H and W at least 1.
 
     Four choices of row filters are tried (none, sub, up, and for every row the one with the least sum of
     absolute values) and the shortest result is taken. Raises InvalidArgument for anything that is no such
     plane.
     """
-    if alpha.dtype != np.uint8 or alpha.ndim != 2 or alpha.size == 0:
+    if alpha.dtype not in (np.uint8, np.uint16) or alpha.ndim != 2 or alpha.size == 0:
         raise InvalidArgument(
-            f"an alpha plane is a non-empty uint8 array (H, W), this is {alpha.dtype} {alpha.shape}"
+            f"an alpha plane is a non-empty uint8 or uint16 array (H, W), this is {alpha.dtype} {alpha.shape}"
         )
-    height = len(alpha)
-    filtered = np.stack([alpha, alpha, alpha])
+    if alpha.dtype == np.uint16:
+        return pack_alpha(np.concatenate([alpha >> 8, alpha & 0xFF]).astype(np.uint8))
+    height, filtered = len(alpha), np.stack([alpha.astype(np.uint8)] * 3)
     filtered[_SUB, :, 1:] -= alpha[:, :-1]
     filtered[_UP, 1:] -= alpha[:-1]
     cheapest = np.abs(filtered.view(np.int8).astype(np.int16)).sum(axis=2).argmin(axis=0)
@@ -56,7 +58,7 @@ def pack_alpha(alpha: Plane) -> bytes:
     return _compress(min(choices, key=lambda rows: len(_compress(rows, _TRIAL_LEVEL))), _FINAL_LEVEL)
 
 
-def _rows(filtered: Plane, kinds: npt.NDArray[np.intp]) -> bytes:
+def _rows(filtered: Bytes, kinds: npt.NDArray[np.intp]) -> bytes:
     """Row y as kinds[y] filters it, behind its filter byte; `filtered` is (kinds, H, W)."""
     _, height, width = filtered.shape
     rows = np.empty((height, width + 1), np.uint8)
@@ -71,16 +73,22 @@ def _compress(rows: bytes, level: int) -> bytes:
     return compressor.compress(rows)
 
 
-def unpack_alpha(data: bytes, height: int, width: int) -> Plane:
-    """The alpha plane, uint8 (height, width), of a payload that `pack_alpha` made.
+def unpack_alpha(data: bytes, height: int, width: int, bits: int = 8) -> Plane:
+    """The alpha plane (height, width) of so many bits, 8 to 16, of a payload that `pack_alpha` made.
 
     Allocates no more than a few times height * (width + 1) bytes, whatever the payload claims. Raises
     MalformedFile for everything that is not exactly one zstandard frame, without a dictionary, that states
-    its content size, of `height` rows of `width` bytes behind a filter byte 0, 1 or 2; InvalidArgument for a
-    height or width under 1.
+    its content size, of `height` rows (twice as many above 8 bits) of `width` bytes behind a filter byte 0, 1
+    or 2, or that holds a number of more bits; InvalidArgument for a height or width under 1.
     """
     if height < 1 or width < 1:
         raise InvalidArgument(f"an alpha plane has at least one pixel, {width}x{height} was asked for")
+    if bits > 8:
+        high, low = np.split(unpack_alpha(data, 2 * height, width).astype(np.uint16), 2)
+        alpha: npt.NDArray[np.uint16] = (high << 8 | low).astype(np.uint16)
+        if alpha.max() >> bits:
+            raise MalformedFile(f"alpha payload: {alpha.max()} is no number of {bits} bits")
+        return alpha
     expected = height * (width + 1)
     try:
         stated = zstandard.frame_content_size(data)
@@ -99,7 +107,7 @@ def unpack_alpha(data: bytes, height: int, width: int) -> Plane:
     return _unfilter(kinds=rows[:, 0], rows=rows[:, 1:])
 
 
-def _unfilter(kinds: Plane, rows: Plane) -> Plane:
+def _unfilter(kinds: Bytes, rows: Bytes) -> Bytes:
     """Undo the row filters, with no loop over rows: a plane one pixel wide is as quick as any other."""
     if kinds.max() > _UP:
         row = int(np.argmax(kinds > _UP))
@@ -117,14 +125,14 @@ def _unfilter(kinds: Plane, rows: Plane) -> Plane:
     return np.subtract(sums, before, dtype=np.uint8)
 
 
-def fill_transparent(pixels: Pixels, alpha: Plane) -> Pixels:
+def fill_transparent(pixels: Pixels, alpha: Plane, bits: int = 8) -> Pixels:
     """The colours with others wherever alpha is 0: those are invisible, so they may be what codes best.
 
     Each hidden pixel takes the mean of the visible ones in the smallest aligned block of 8, 16, 32 ... pixels
     that has any: flat blocks on the transform's grid have no detail to code. Pixels with alpha above 0 keep
     their values; a wholly hidden picture becomes mid gray.
 
-    Args: uint8 (H, W, 3) and uint8 (H, W). Returns a new array, or `pixels` itself when nothing is hidden.
+    Args: (H, W, 3) and (H, W), of `bits` bits. Returns a new array, or `pixels` itself if nothing is hidden.
     """
     if pixels.shape[:2] != alpha.shape:
         raise InvalidArgument(f"pixels {pixels.shape} and alpha {alpha.shape} differ in size")
@@ -133,20 +141,24 @@ def fill_transparent(pixels: Pixels, alpha: Plane) -> Pixels:
     height, width = alpha.shape
     visible = (alpha > 0)[..., None]
     totals, counts = _block_sums(pixels * visible, _BLOCK), _block_sums(visible, _BLOCK)
-    fill = np.rint(_spread(totals, counts)).astype(np.uint8)
-    return np.where(visible, pixels, _enlarge(fill, _BLOCK)[:height, :width])
+    fill = np.rint(_spread(totals, counts, 1 << (bits - 1))).astype(pixels.dtype)
+    filled: Pixels = np.where(visible, pixels, _enlarge(fill, _BLOCK)[:height, :width])
+    return filled
 
 
-def _spread(totals: FloatPlane, counts: FloatPlane) -> FloatPlane:
-    """Mean colours (h, w, 3) of sums and counts (h, w, 1); where the count is 0, those of larger blocks."""
+def _spread(totals: FloatPlane, counts: FloatPlane, unseen: int) -> FloatPlane:
+    """Mean colours (h, w, 3) of sums and counts (h, w, 1); where the count is 0, those of larger blocks.
+
+    unseen: mid gray, where nothing is visible.
+    """
     visible = counts > 0
     means = totals / np.maximum(counts, 1)
     if visible.all():
         return means
     if counts.size == 1:
-        return np.full_like(totals, _UNSEEN)
+        return np.full_like(totals, unseen)
     height, width = visible.shape[:2]
-    larger = _enlarge(_spread(_block_sums(totals, 2), _block_sums(counts, 2)), 2)
+    larger = _enlarge(_spread(_block_sums(totals, 2), _block_sums(counts, 2), unseen), 2)
     return np.where(visible, means, larger[:height, :width])
 
 

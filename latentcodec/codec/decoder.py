@@ -20,13 +20,14 @@ from numpy.typing import NDArray
 
 from latentcodec.codec.alpha import unpack_alpha
 from latentcodec.codec.planes import LatentPlane, empty_plane, latent_box
-from latentcodec.codec.sidecar import unpack_sidecar
+from latentcodec.codec.sidecar import unpack_metadata
 from latentcodec.container.file import File, Limits, Tile, unpack
-from latentcodec.container.header import Box
+from latentcodec.container.header import Box, Header
 from latentcodec.container.salvage import Report, salvage
 from latentcodec.errors import FormatError, LimitExceeded, TruncatedFile
 from latentcodec.parallel import in_order
 from latentcodec.picture.picture import Picture, Pixels
+from latentcodec.picture.samples import Plane, sample_type
 
 
 def read(data: bytes, limits: Limits, partial: bool) -> tuple[File, Report | None]:
@@ -66,9 +67,9 @@ def decode_with(
     _check_rest(report, header.tile_count)
     # Zeros, not 255: the system commits their memory as tiles arrive, not for whatever size a header claims.
     plane = empty_plane(reader.latents, header.width, header.height, reader.patch)
-    alpha = np.zeros((header.height, header.width), np.uint8) if header.has_alpha else None
+    alpha = np.zeros((header.height, header.width), sample_type(header.depth)) if header.has_alpha else None
     tiles = zip(header.tile_grid(), file.tiles, strict=True)
-    decode = partial(_decode_tile, reader, header.has_alpha, damage)
+    decode = partial(_decode_tile, reader, header, damage)
     for number, box, decoded in in_order(decode, enumerate(tiles), reader.threads):
         with damage.noted(number):
             if isinstance(decoded, Exception):
@@ -76,16 +77,12 @@ def decode_with(
             if decoded is not None:
                 _place_tile(reader, decoded, number, box, plane, alpha, damage)
                 continue
-        _leave_out(reader, box, plane, alpha)
-    sidecars: dict[str, bytes | None] = {}
-    for name, stored in (("profile", file.profile), ("exif", file.exif), ("xmp", file.xmp)):
-        sidecars[name] = None
-        with damage.noted():
-            sidecars[name] = unpack_sidecar(stored, name, limits.max_metadata_bytes)
+        _leave_out(reader, header, box, plane, alpha)
+    metadata = unpack_metadata(file, limits.max_metadata_bytes, damage.noted)
     report = damage.report()
     _check_rest(report, header.tile_count)
     pixels = reader.synthesise(plane, report.missing if report is not None else ())
-    return Picture(pixels, alpha, header.channels <= 2, **sidecars), report
+    return Picture(pixels, alpha, header.channels <= 2, bit_depth=header.depth, **metadata), report
 
 
 def _check_rest(report: Report | None, tile_count: int) -> None:
@@ -134,11 +131,11 @@ class _DecodedTile:
 
     latents: NDArray[np.signedinteger]
     complete: bool
-    opacity: NDArray[np.uint8] | None
+    opacity: Plane | None
 
 
 def _decode_tile(
-    reader: Reader, has_alpha: bool, damage: _Damage, numbered: tuple[int, tuple[Box, Tile | None]]
+    reader: Reader, header: Header, damage: _Damage, numbered: tuple[int, tuple[Box, Tile | None]]
 ) -> tuple[int, Box, _DecodedTile | FormatError | LimitExceeded | None]:
     """A tile's number and box, and what it holds or what is wrong with it; None for one that is not there."""
     number, (box, tile) = numbered
@@ -147,8 +144,8 @@ def _decode_tile(
     x0, y0, x1, y1 = latent_box(box, reader.patch)
     try:
         opacity = None
-        if has_alpha:
-            opacity = unpack_alpha(tile.alpha or b"", box.y1 - box.y0, box.x1 - box.x0)
+        if header.has_alpha:
+            opacity = unpack_alpha(tile.alpha or b"", box.y1 - box.y0, box.x1 - box.x0, header.depth)
         cut = damage.before is not None and not tile.complete
         latents, complete = reader.decode_tile(tile, y1 - y0, x1 - x0, partial=cut, name=f"tile {number}")
     except (FormatError, LimitExceeded) as error:
@@ -162,7 +159,7 @@ def _place_tile(
     number: int,
     box: Box,
     plane: LatentPlane,
-    alpha: NDArray[np.uint8] | None,
+    alpha: Plane | None,
     damage: _Damage,
 ) -> None:
     """Put a tile into plane and alpha."""
@@ -174,10 +171,10 @@ def _place_tile(
         alpha[box.y0 : box.y1, box.x0 : box.x1] = decoded.opacity
 
 
-def _leave_out(reader: Reader, box: Box, plane: LatentPlane, alpha: NDArray[np.uint8] | None) -> None:
+def _leave_out(reader: Reader, header: Header, box: Box, plane: LatentPlane, alpha: Plane | None) -> None:
     """A tile that is missing: blank latents, opaque."""
     x0, y0, x1, y1 = latent_box(box, reader.patch)
     if reader.blank:
         plane[:, y0:y1, x0:x1] = reader.blank
     if alpha is not None:
-        alpha[box.y0 : box.y1, box.x0 : box.x1] = 255
+        alpha[box.y0 : box.y1, box.x0 : box.x1] = (1 << header.depth) - 1

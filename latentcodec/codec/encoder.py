@@ -2,7 +2,7 @@
 
 Picture ─┬─► fill transparent, pad ─► tiles: analyse, encode ─► File ─► bytes
          │                                  │
-         │            latent plane ─► synthesise ─► the picture that a decoder gets ─► PSNR
+         │            latent plane ─► synthesise ─► the picture that a decoder gets ─► PSNR, SSIMULACRA 2
          └─► few colours, repeating? ─► tiles of pixels, without loss ─► File ─► bytes
 
 What all models share is here; each has its own encoder below `BaseEncoder`, in native/encoder.py and
@@ -12,22 +12,19 @@ autoencoder/encoder.py.
 from __future__ import annotations
 
 import math
-import warnings
 from abc import ABC, abstractmethod
 from dataclasses import replace
 
-import numpy as np
-
 from latentcodec.codec.alpha import fill_transparent, pack_alpha
 from latentcodec.codec.planes import LatentPlane, pad_to_patches
-from latentcodec.codec.sidecar import pack_sidecar
-from latentcodec.codec.targets import Attempt, Encoded
+from latentcodec.codec.sidecar import pack_metadata
+from latentcodec.codec.targets import SSIMULACRA2, Attempt, Encoded, Measure
 from latentcodec.container.chunks import DEFAULT_LIMITS, Limits
 from latentcodec.container.file import File, Goal, pack
 from latentcodec.container.header import Box
-from latentcodec.errors import LimitExceeded
-from latentcodec.picture.metadata import DroppedDataWarning
 from latentcodec.picture.picture import Picture, Pixels
+from latentcodec.picture.similarity.comparison import visible_score
+from latentcodec.picture.similarity.structure import psnr
 
 
 class BaseEncoder(ABC):
@@ -42,9 +39,11 @@ class BaseEncoder(ABC):
         DroppedDataWarning. Raises LimitExceeded for a colour profile beyond them, which is what is seen.
         """
         self.picture = picture
-        pixels = picture.pixels if picture.alpha is None else fill_transparent(picture.pixels, picture.alpha)
+        pixels = picture.pixels
+        if picture.alpha is not None:
+            pixels = fill_transparent(pixels, picture.alpha, picture.bit_depth)
         self._padded = pad_to_patches(pixels, patch)
-        self._profile, self._exif, self._xmp = _sidecars(picture, strip, limits.max_metadata_bytes)
+        self._metadata = pack_metadata(picture, strip, limits.max_metadata_bytes)
         self._alphas: dict[int, bytes] = {}
 
     def encode(self, level: int) -> Encoded:
@@ -80,53 +79,40 @@ class BaseEncoder(ABC):
         """The picture's own pixels as a file; None where they hardly take few bytes, or over `limit`."""
         return None
 
-    def attempt(self, level: int, *, measure: bool, rough: bool = False) -> Attempt:
-        """Encode at a level and measure its size and, if asked, the PSNR of what it decodes to."""
+    def near(self, limit: float, than: Encoded | None = None) -> Attempt | None:
+        """The picture's samples, in steps, as a file of at most `limit` bytes that is nearer `than` another.
+
+        None where there is none, and for pictures of 8 bits.
+        """
+        return None
+
+    def near_enough(self, measure: Measure, target: float, limit: float = math.inf) -> Attempt | None:
+        """The same that reaches `target`, of at most `limit` bytes: the smallest."""
+        return None
+
+    def attempt(self, level: int, *, measure: Measure | None, rough: bool = False) -> Attempt:
+        """Encode at a level and measure its size and, if asked, what it decodes to."""
         # A search holds several attempts: none of them keeps its plane, which may be larger than the picture.
         encoded, plane = self._encode(level, rough=rough)
-        psnr = self._psnr(self._synthesise(plane, encoded.file)) if measure else None
-        return Attempt(level, len(encoded.data), psnr, encoded)
+        attempt = Attempt(level, len(encoded.data), None, encoded)
+        return (
+            attempt
+            if measure is None
+            else self._measured(attempt, measure, self._synthesise(plane, encoded.file))
+        )
+
+    def _measured(self, attempt: Attempt, measure: Measure, decoded: Pixels) -> Attempt:
+        """The attempt, with the measure of what a decoder gets."""
+        if measure is SSIMULACRA2:
+            return replace(attempt, ssimulacra2=visible_score(self.picture, decoded))
+        return replace(attempt, psnr=self._psnr(decoded))
 
     def _psnr(self, decoded: Pixels) -> float:
         """PSNR in dB of what a decoder gets, over the pixels that are not fully transparent."""
         picture = self.picture
-        total, count = 0, 0
-        for top in range(0, picture.height, 256):
-            rows = slice(top, top + 256)
-            error = decoded[rows].astype(np.int32) - picture.pixels[rows]
-            squares = (error * error).sum(2)
-            if picture.alpha is not None:
-                squares = squares[picture.alpha[rows] > 0]
-            total += int(squares.sum(dtype=np.int64))
-            count += 3 * squares.size
-        return float("inf") if total == 0 else float(10 * np.log10(255**2 * count / total))
+        seen = None if picture.alpha is None else picture.alpha > 0
+        return psnr(picture.pixels, decoded, seen, picture.peak)
 
     def finish(self, attempt: Attempt, goal: Goal | None = None) -> bytes:
         """The bytes of the attempt that was chosen; goal: what was asked for and achieved, to be stored."""
         return pack(replace(self.complete(attempt.encoded.file), goal=goal))
-
-
-def _sidecars(picture: Picture, strip: bool, limit: int) -> tuple[bytes | None, bytes | None, bytes | None]:
-    """Profile, EXIF and XMP as stored: each of at most `limit` bytes raw, and together no more stored."""
-    stored = pack_sidecar(picture.profile)
-    sidecars, size = [stored], len(stored or b"")
-    if (largest := max(size, len(picture.profile or b""))) > limit:
-        raise LimitExceeded(
-            f"colour profile: {largest} bytes, readers take at most {limit}: convert the picture to sRGB and "
-            "leave the profile out, or raise Limits.max_metadata_bytes here and where it is decoded"
-        )
-    for name, data in (("EXIF", picture.exif), ("XMP", picture.xmp)):
-        fits = data is not None and not strip and len(data) <= limit
-        stored = pack_sidecar(data) if fits else None
-        if stored is not None and size + len(stored) > limit:
-            stored = None
-        if data and not strip and stored is None:
-            warnings.warn(
-                f"{len(data)} bytes of {name} are dropped: readers take at most {limit} bytes of metadata "
-                "(Limits.max_metadata_bytes)",
-                DroppedDataWarning,
-                stacklevel=4,
-            )
-        sidecars.append(stored)
-        size += len(stored or b"")
-    return sidecars[0], sidecars[1], sidecars[2]

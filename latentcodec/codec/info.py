@@ -9,12 +9,15 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from latentcodec.codec.sidecar import unpack_cicp, unpack_dpi, unpack_record, unpack_text
 from latentcodec.container.autoencoder import NO_NETWORKS, AutoencoderChunk
 from latentcodec.container.chunks import DEFAULT_LIMITS
 from latentcodec.container.cleanup import AMOUNTS, CleanupChunk
 from latentcodec.container.file import File, Goal, Limits, structure_bytes, unpack
-from latentcodec.container.header import EXTERNAL_MODEL, PIXELS, Header
+from latentcodec.container.header import EXTERNAL_MODEL, MAX_QUALITY_LEVEL, PIXELS, Header
 from latentcodec.container.quality import quality_of_level
+from latentcodec.picture.colour.points import Cicp
+from latentcodec.picture.text import Text
 
 
 @dataclass(frozen=True)
@@ -58,9 +61,12 @@ class CleanupInfo:
 class Info:
     """A file's properties. Sizes in bytes; `bpp` is the file's bits over its pixels.
 
-    has_quality: whether the quality had an effect. lossless: whether the file holds the pixels themselves.
+    depth: bits a sample. has_quality: whether the quality had an effect. lossless: whether the file holds the
+    pixels themselves. step: of samples without networks, none of which is off by more than half of it.
     autoencoder: None where the file needs none of the user's.
     cleanup: None where the file stores none.
+    text: pairs of key and value, in order. dpi: dots per inch, across and down. cicp: code points of the
+    colours. left_out: what the writer did not keep of the picture's file, in words.
     """
 
     width: int
@@ -81,9 +87,15 @@ class Info:
     profile: bool
     exif: bool
     xmp: bool
+    text: Text
+    iptc: bool
+    dpi: tuple[float, float] | None
+    cicp: Cicp | None
+    left_out: tuple[str, ...]
     goal: Goal | None
     autoencoder: AutoencoderInfo | None = None
     cleanup: CleanupInfo | None = None
+    step: int | None = None
 
 
 def info(
@@ -102,7 +114,7 @@ def info(
         bpp=8 * len(data) / (header.width * header.height),
         quality=quality_of_level(header.quality_level),
         has_quality=has_quality(header),
-        lossless=header.model_number == PIXELS,
+        lossless=step_of(header) == 1,
         model=header.model_number,
         networks_hash=header.networks_hash.hex(),
         synthesis_hash=header.synthesis_hash.hex(),
@@ -112,15 +124,30 @@ def info(
         profile=file.profile is not None,
         exif=file.exif is not None,
         xmp=file.xmp is not None,
+        text=unpack_text(file.text, limits.max_metadata_bytes),
+        iptc=file.iptc is not None,
+        dpi=unpack_dpi(file.dpi),
+        cicp=unpack_cicp(file.cicp),
+        left_out=unpack_record(file.left_out),
         goal=file.goal,
         autoencoder=_autoencoder(file),
         cleanup=_cleanup(file),
+        step=step_of(header),
     )
+
+
+def step_of(header: Header) -> int | None:
+    """The step of the samples of a file without networks, 1 without loss; None for one with networks."""
+    if header.model_number != PIXELS:
+        return None
+    return 1 if header.depth == 8 else MAX_QUALITY_LEVEL + 1 - header.quality_level
 
 
 def has_quality(header: Header) -> bool:
     """Whether the quality had an effect on a file: palettes and pixels, without networks, have one rate."""
-    return header.model_number not in (EXTERNAL_MODEL, PIXELS) or header.networks_hash != NO_NETWORKS
+    if header.model_number == EXTERNAL_MODEL:
+        return header.networks_hash != NO_NETWORKS
+    return header.model_number != PIXELS
 
 
 def _autoencoder(file: File) -> AutoencoderInfo | None:

@@ -95,7 +95,7 @@ class Header:
 
     width, height: 1..2^24 pixels.
     channels: 1 gray, 2 gray and alpha, 3 RGB, 4 RGB and alpha.
-    depth: 8 bits a sample.
+    depth: 8 to 16 bits a sample, of colour and alpha alike.
     model_number: as registered, below 2^32.
     networks_hash: 4 bytes, of all that determines the symbols.
     synthesis_hash: 4 bytes, of the weights that turn symbols into pixels.
@@ -143,7 +143,7 @@ class Header:
             ("width", self.width, 1, MAX_SIDE),
             ("height", self.height, 1, MAX_SIDE),
             ("channels", self.channels, 1, 4),
-            ("depth", self.depth, 8, 8),
+            ("depth", self.depth, 8, 16),
             ("model number", self.model_number, 0, (1 << 32) - 1),
             ("quality level", self.quality_level, 0, MAX_QUALITY_LEVEL),
             ("tile size", self.tile_size, 0, MAX_SIDE),

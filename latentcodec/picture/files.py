@@ -1,32 +1,39 @@
 """Picture files of other formats, through Pillow: open_picture and save_picture.
 
-path or stream ─► guard ─► Pillow, which opens PICTURE_FORMATS alone ─► from_pillow ─► Picture
-Picture ─► to_pillow ─► Pillow, with profile, EXIF and XMP where the format holds them
-                             ─► bytes ─► path (whole or not at all) or stream
+path or stream ─► read_file: what stands beside the pixels ─────────────┐
+               ─► guard ─► Pillow, which opens PICTURE_FORMATS alone ───┴─► picture_of ─► Picture
+Picture ─► embed.py: what the format has a place for ─► Pillow ─► bytes ─► path (whole, or not at all), stream
 """
 
 from __future__ import annotations
 
 import io
 import os
-import warnings
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from PIL import Image, PngImagePlugin
+from PIL import Image
 
 from latentcodec.atomic import write_atomically
-from latentcodec.errors import InvalidArgument, UnsupportedImage
+from latentcodec.errors import InvalidArgument, UnreadableImage, UnsupportedImage
+from latentcodec.picture.deep_reading import describe_tiff
+from latentcodec.picture.deep_writing import deep_bytes
+from latentcodec.picture.embed import finished, prepared
+from latentcodec.picture.formats.scan import read_file
 from latentcodec.picture.guard import open_image
-from latentcodec.picture.metadata import DroppedDataWarning, picture_tags, sound_exif
-from latentcodec.picture.picture import MAX_PIXELS, Picture, from_pillow, pillow_errors, to_pillow
+from latentcodec.picture.notices import noted
+from latentcodec.picture.picture import (
+    MAX_PIXELS,
+    Picture,
+    picture_of,
+    pillow_errors,
+    to_pillow,
+    with_depth,
+)
 
 __all__ = ["open_picture", "save_picture"]
-
-_XMP_TAG = 0x02BC  # in TIFF
-_MARKER = 65533  # the most bytes that a JPEG marker segment holds
-_JPEG_XMP_HEADER = 29
 
 
 @dataclass(frozen=True)
@@ -57,45 +64,71 @@ _BY_EXTENSION = {extension: name for name, format_ in _FORMATS.items() for exten
 
 
 def open_picture(
-    source: str | os.PathLike[str] | BinaryIO, *, max_pixels: int = MAX_PIXELS, name: str = ""
+    source: str | os.PathLike[str] | BinaryIO,
+    *,
+    max_pixels: int = MAX_PIXELS,
+    name: str = "",
+    first_frame: bool = False,
+    turn: int | None = None,
 ) -> Picture:
     """The picture in a file or binary stream, which may be a pipe; `from_pillow` says what becomes of it.
 
     Its content, not its name, says what format it has: one of `guard.PICTURE_FORMATS`. `name` is what
-    messages call it, by default its path. EXIF that would cost too much to take apart is dropped with a
-    DroppedDataWarning. Raises UnreadableImage (no picture, or a damaged one), UnsupportedImage (an
-    animation), LimitExceeded (over `max_pixels`, over Pillow's own limit, or a TIFF whose tags claim too
-    much), OSError (the file cannot be opened).
+    messages call it, by default its path. first_frame, turn: as of `from_pillow`. EXIF that would cost too
+    much to take apart is dropped with a DroppedDataWarning. Raises UnreadableImage (no picture, or a damaged
+    one), UnsupportedImage (an animation), LimitExceeded (over `max_pixels`, over Pillow's own limit, or a
+    TIFF whose tags claim too much), OSError (the file cannot be opened).
     """
     if isinstance(source, (str, os.PathLike)):
         name = name or os.fspath(source)
         with open(source, "rb") as file:
-            return _read(file, name, max_pixels)
+            return _read(file, name, max_pixels, first_frame, turn)
     if not hasattr(source, "read"):
         raise InvalidArgument(
             f"a picture is opened by path or binary stream, this is a {type(source).__name__}"
         )
     name = name or str(getattr(source, "name", "the stream"))
     seekable = getattr(source, "seekable", lambda: False)()
-    return _read(source if seekable else io.BytesIO(source.read()), name, max_pixels)
+    return _read(source if seekable else io.BytesIO(source.read()), name, max_pixels, first_frame, turn)
 
 
-def _read(file: BinaryIO, name: str, max_pixels: int) -> Picture:
-    with pillow_errors(name):
-        image = open_image(file, name)
-    return from_pillow(image, name=name, max_pixels=max_pixels)
+def _read(file: BinaryIO, name: str, max_pixels: int, first_frame: bool, turn: int | None) -> Picture:
+    with noted() as notes:
+        own = read_file(file, name)
+        image = _opened(file, name)
+        picture = picture_of(image, own, name, max_pixels, first_frame=first_frame, turn=turn)
+    return replace(picture, left_out=tuple(notes))
+
+
+def _opened(file: BinaryIO, name: str) -> Image.Image:
+    try:
+        with pillow_errors(name):
+            return open_image(file, name)
+    except UnreadableImage as error:
+        if kind := describe_tiff(file):
+            raise UnsupportedImage(
+                f"{name} is a TIFF that Pillow does not read ({kind}): convert it to gray, RGB or RGBA, "
+                "integers of 8 or 16 bits"
+            ) from error
+        raise
 
 
 def save_picture(
-    picture: Picture, target: str | os.PathLike[str] | BinaryIO, format: str | None = None
+    picture: Picture,
+    target: str | os.PathLike[str] | BinaryIO,
+    format: str | None = None,
+    *,
+    like: os.stat_result | None = None,
 ) -> None:
     """Write a picture as PNG, JPEG, WebP, AVIF, TIFF, JPEG 2000, TGA, BMP or PPM.
 
     `format` is such a name ("png", "JPEG" ...) or an extension; without it the extension of the path decides.
-    A file appears whole or not at all. JPEG is written at quality 95, AVIF at 95, both without chroma
-    subsampling; all others are lossless. Metadata that the format has no place for is left out; EXIF and XMP
-    too long for a JPEG, or too damaged for a TIFF or AVIF, are dropped with a DroppedDataWarning, and so is
-    EXIF that would cost too much to take apart.
+    A file appears whole or not at all; like: with these permissions and times. JPEG and AVIF are written at
+    quality 95 without chroma subsampling; all others are lossless. PNG, TIFF, PPM and, with the extra `deep`,
+    JPEG 2000 hold all bits of a picture of more than 8, and AVIF up to 12; elsewhere they are rounded, with a
+    ReducedDepthWarning. What the format has no place for is left out with a DroppedDataWarning, as is EXIF
+    that is too damaged for it, or would cost too much to take apart; colours become sRGB where it has no
+    place for a profile (docs/fidelity.md).
 
     Raises UnsupportedImage where the format cannot hold the picture (its transparency, its size),
     InvalidArgument for an unknown format, OSError where the file cannot be written.
@@ -105,7 +138,7 @@ def save_picture(
     kind = _format_name(path, format)
     data = _encoded(picture, kind, label)
     if path:
-        write_atomically(path, data)
+        write_atomically(path, data, like=like)
     elif isinstance(target, (str, os.PathLike)) or not hasattr(target, "write"):
         raise InvalidArgument(f"a picture is saved to a path or binary stream, not a {type(target).__name__}")
     else:
@@ -141,64 +174,26 @@ def _encoded(picture: Picture, kind: str, label: str) -> bytes:
             f"{label}: {kind} holds at most {chosen.largest_side} pixels a side, the picture has {side};"
             " save it as PNG or TIFF"
         )
-    stream = io.BytesIO()
-    picture = replace(picture, exif=sound_exif(picture.exif, label))
-    image = to_pillow(picture)
-    options = chosen.options | _metadata_options(picture, kind, label)
+    picture, beside = prepared(picture, kind, label)
+    if picture.bit_depth > 8:
+        quality = int(chosen.options.get("quality", 0))
+        shell = partial(_pillow_bytes, kind=kind, beside=beside, label=label)
+        deep = deep_bytes(picture, kind, shell, label, quality)
+        if deep is not None:
+            return finished(deep, picture, kind) if kind == "JPEG2000" else deep
+        picture = with_depth(picture, 8)
+    return _pillow_bytes(picture, kind, beside, label)
+
+
+def _pillow_bytes(picture: Picture, kind: str, beside: dict[str, Any], label: str) -> bytes:
+    """The file of a prepared picture of 8 bits."""
+    stream, image = io.BytesIO(), to_pillow(replace(picture, exif=None))
+    image.info.clear()  # or Pillow would write what it finds there
     try:
-        image.save(stream, kind, **options)
+        image.save(stream, kind, **_FORMATS[kind].options | beside)
+        return finished(stream.getvalue(), picture, kind)
     except Exception as error:  # what a build of Pillow lacks, it says in many classes
         raise UnsupportedImage(
             f"{label}: Pillow cannot write {image.width}x{image.height} {image.mode} as {kind} ({error});"
             " save it as PNG"
         ) from error
-    return stream.getvalue()
-
-
-def _metadata_options(picture: Picture, kind: str, label: str) -> dict[str, Any]:
-    """What `Image.save` takes to write profile, EXIF and XMP in this format."""
-    options: dict[str, Any] = {"icc_profile": picture.profile} if picture.profile else {}
-    exif = b"Exif\0\0" + picture.exif if picture.exif else b""
-    xmp = picture.xmp or b""
-    if kind == "TIFF":
-        tags = _parsed(exif, kind, label) or Image.Exif()
-        if xmp:
-            tags[_XMP_TAG] = xmp
-        return options | {"exif": tags}
-    if kind == "AVIF" and not _parsed(exif, kind, label):
-        exif = b""
-    if kind == "JPEG":
-        exif = _fitting(exif, _MARKER, "EXIF", label)
-        xmp = _fitting(xmp, _MARKER - _JPEG_XMP_HEADER, "XMP", label)
-    if kind == "PNG" and xmp:
-        info = PngImagePlugin.PngInfo()
-        info.add_itxt("XML:com.adobe.xmp", xmp)
-        options["pnginfo"] = info
-        xmp = b""
-    return options | ({"exif": exif} if exif else {}) | ({"xmp": xmp} if xmp else {})
-
-
-def _fitting(data: bytes, limit: int, part: str, label: str) -> bytes:
-    if len(data) <= limit:
-        return data
-    _warn(f"{label}: {len(data)} bytes of {part} are dropped, JPEG holds at most {limit}")
-    return b""
-
-
-def _parsed(exif: bytes, kind: str, label: str) -> Image.Exif | None:
-    """The tags for a format whose writer takes EXIF apart; None if there are none, or damaged ones."""
-    if not exif:
-        return None
-    tags = Image.Exif()
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error")  # Pillow warns of damage and goes on, with half of a directory
-            tags.load(exif)
-            return picture_tags(tags)
-    except Exception as error:  # noqa: BLE001 - Pillow's EXIF parser raises almost anything on damaged data
-        _warn(f"{label}: the EXIF is too damaged for {kind} ({error}) and is dropped")
-        return None
-
-
-def _warn(message: str) -> None:
-    warnings.warn(message, DroppedDataWarning, stacklevel=5)

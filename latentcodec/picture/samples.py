@@ -1,6 +1,7 @@
-"""The samples of a Pillow image of any mode as 8-bit planes.
+"""The samples of a loaded Pillow image of any mode as planes of 8 to 16 bits.
 
-I;16, I, F ─────────────────────► scaled and rounded to 8 bits ─► gray      (with a ReducedDepthWarning)
+I;16, I ────────────────────────► as they are ──────────────────► gray of 8, 12 or 16 bits
+F ──────────────────────────────► scaled, rounded to 16 bits ───► gray      (with a ReducedDepthWarning)
 1, L, LA, La ───────────────────────────────────────────────────► gray
 P, PA, RGBa, YCbCr, HSV, RGBX ... ─► Pillow's conversion ───────► RGB
 CMYK ─► its ICC profile, else Pillow's formula ─────────────────► RGB
@@ -11,20 +12,35 @@ from __future__ import annotations
 
 import io
 import re
-import warnings
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
 from latentcodec.errors import UnsupportedImage
-from latentcodec.picture.metadata import DroppedDataWarning
+from latentcodec.picture.notices import ReducedDepthWarning, report
 
-__all__ = ["Plane", "ReducedDepthWarning", "stored_depth", "to_planes"]
+__all__ = [
+    "MAX_DEPTH",
+    "Plane",
+    "Planes",
+    "ReducedDepthWarning",
+    "Stored",
+    "opaque_unless",
+    "sample_type",
+    "scaled",
+    "stored_depth",
+    "to_planes",
+]
 
-Plane = npt.NDArray[np.uint8]
-"""8-bit samples: one channel (height, width), or several (height, width, channels)."""
+Plane = npt.NDArray[np.uint8 | np.uint16]
+"""Samples: one channel (height, width), or several (height, width, channels). uint16 above 8 bits."""
+Planes = tuple[Plane, Plane | None, int]
+"""Gray (H, W) or RGB (H, W, 3), alpha (H, W) or None, and their bits a sample."""
 AnyPlane = npt.NDArray[np.generic]
+
+MAX_DEPTH = 16  # bits of a sample
 
 _TRUE_16_BIT = re.compile(r"^I;16|;16[BLN]$")  # raw modes; "BGR;16" and "RGB;16" are 5-6-5 bits
 _GRAY_STEP = {
@@ -33,39 +49,63 @@ _GRAY_STEP = {
 }  # Pillow scales these samples to 8 bits but leaves their tRNS value as it is
 
 
-class ReducedDepthWarning(UserWarning):
-    """A picture with more than 8 bits a channel was reduced to 8."""
+class Stored(NamedTuple):
+    """What the file of an image not yet loaded holds.
+
+    rawmode: Pillow's, "" if not known. peak: the largest value of a sample; None: 255, or not known.
+    """
+
+    rawmode: str
+    peak: int | None
 
 
-def stored_depth(image: Image.Image) -> tuple[str, int | None]:
-    """What the file of an image not yet loaded holds: Pillow's raw mode ("" if not known), and the largest
-    value that a sample can have (None: 255, or not known)."""
+def sample_type(bits: int) -> type[np.uint8 | np.uint16]:
+    """What holds samples of so many bits."""
+    return np.uint8 if bits <= 8 else np.uint16
+
+
+def scaled(samples: npt.NDArray[np.integer], peak: int, bits: int) -> Plane:
+    """Samples of 0 ... peak, where white is, as samples of so many bits, each rounded to the nearest."""
+    white = (1 << bits) - 1
+    wide = np.minimum(samples.astype(np.uint32), peak)
+    return ((wide * white + peak // 2) // peak).astype(sample_type(bits))
+
+
+def stored_depth(image: Image.Image) -> Stored:
+    """What the file of an image not yet loaded holds."""
     tiles = getattr(image, "tile", None)
     if not tiles:
-        return "", None
+        return Stored("", None)
     decoder, arguments = tiles[0][0], tiles[0][3]
     arguments = arguments if isinstance(arguments, tuple) else (arguments,)
     rawmode = arguments[0] if arguments and isinstance(arguments[0], str) else ""
     deep_ppm = decoder in ("ppm", "ppm_plain") and isinstance(arguments[-1], int) and arguments[-1] > 255
     if deep_ppm or decoder == "SGI16" or _TRUE_16_BIT.search(rawmode):
-        return rawmode, 65535
-    return rawmode, 4095 if rawmode == "I;12" else None
+        return Stored(rawmode, 65535)
+    return Stored(rawmode, 4095 if rawmode == "I;12" else None)
 
 
-def to_planes(image: Image.Image, rawmode: str, peak: int | None, name: str) -> tuple[Plane, Plane | None]:
-    """Gray (H, W) or RGB (H, W, 3), and the alpha plane (H, W) or None, of a loaded image.
+def to_planes(image: Image.Image, stored: Stored, name: str) -> Planes:
+    """The planes of a loaded image, and their depth.
 
-    `rawmode` and `peak` are what `stored_depth` said before it was loaded. Raises UnsupportedImage for
-    samples outside every scale and for a mode that Pillow cannot convert.
+    `stored` is what `stored_depth` said before it was loaded. Raises UnsupportedImage for samples outside
+    every scale and for a mode that Pillow cannot convert.
     """
     mode, key = image.mode, image.info.get("transparency")
     if mode in ("I", "F") or mode.startswith("I;16"):
         samples = np.asarray(image)
-        white = peak or (65535 if mode.startswith("I;16") else None)
-        return _reduce(samples, white, mode, name), _gray_key(samples, key)
-    if peak:
-        message = f"{name} has more than 8 bits a channel: they are reduced to 8"
-        warnings.warn(message, ReducedDepthWarning, stacklevel=3)
+        white = stored.peak or (65535 if mode.startswith("I;16") else None)
+        gray, bits = _deep_gray(samples, white, mode, name)
+        return gray, _gray_key(samples, key, bits=bits), bits
+    if stored.peak:
+        words = "it has more than 8 bits a channel: Pillow hands out 8 of them, the others are lost"
+        report(name, words, ReducedDepthWarning)
+    return (*_shallow(image, stored, name), 8)
+
+
+def _shallow(image: Image.Image, stored: Stored, name: str) -> tuple[Plane, Plane | None]:
+    """Planes of 8 bits."""
+    mode, key, rawmode = image.mode, image.info.get("transparency"), stored.rawmode
     if mode == "1":
         gray = np.array(image.convert("L"))
         return gray, _gray_key(gray, bool(key), 255) if isinstance(key, int) else None  # 1 or 255 is white
@@ -81,21 +121,25 @@ def to_planes(image: Image.Image, rawmode: str, peak: int | None, name: str) -> 
     rgb = np.array(_cmyk_to_rgb(image, name) if mode == "CMYK" else _converted(image, "RGB", name))
     if mode == "RGB" and isinstance(key, tuple) and len(key) == 3:
         # Of 16-bit samples Pillow hands out the upper bytes, so those are compared.
-        return rgb, _opaque_unless((rgb == [(sample >> 8 if peak else sample) for sample in key]).all(axis=2))
+        wanted = [(sample >> 8 if stored.peak else sample) for sample in key]
+        return rgb, opaque_unless((rgb == wanted).all(axis=2))
     return rgb, None
 
 
-def _gray_key(samples: AnyPlane, key: object, step: int = 1) -> Plane | None:
+def _gray_key(samples: AnyPlane, key: object, step: int = 1, bits: int = 8) -> Plane | None:
     """Alpha for a transparent gray value, in the samples' own scale once multiplied by `step`."""
-    return _opaque_unless(samples == key * step) if isinstance(key, int) else None
+    return opaque_unless(samples == key * step, bits) if isinstance(key, int) else None
 
 
-def _opaque_unless(transparent: npt.NDArray[np.bool_]) -> Plane:
-    return np.where(transparent, np.uint8(0), np.uint8(255))
+def opaque_unless(transparent: npt.NDArray[np.bool_], bits: int = 8) -> Plane:
+    """Alpha of so many bits: 0 where it is transparent, opaque elsewhere."""
+    kind = sample_type(bits)
+    alpha: Plane = np.where(transparent, kind(0), kind((1 << bits) - 1))
+    return alpha
 
 
-def _reduce(samples: AnyPlane, peak: int | None, mode: str, name: str) -> Plane:
-    """Integer or float samples (H, W) to 0 ... 255, rounded to nearest; `peak` is white, where known."""
+def _deep_gray(samples: AnyPlane, peak: int | None, mode: str, name: str) -> tuple[Plane, int]:
+    """Integer or float samples (H, W), and the bits that they are kept with; `peak` is white, where known."""
     low, high = float(samples.min()), float(samples.max())
     if not 0 <= low <= high <= 65535:  # NaN, too, is not
         raise UnsupportedImage(
@@ -103,17 +147,15 @@ def _reduce(samples: AnyPlane, peak: int | None, mode: str, name: str) -> Plane:
         )
     whole = samples.dtype.kind != "f" or bool((np.rint(samples) == samples).all())
     if peak is None and high <= 255 and whole:
-        return samples.astype(np.uint8)
-    white = peak or (1 if high <= 1 else 255 if high <= 255 else 65535)
-    warnings.warn(
-        f"{name}: its mode {mode}, taken as 0 ... {white}, is reduced to 8 bits",
-        ReducedDepthWarning,
-        stacklevel=4,
-    )
+        return samples.astype(np.uint8), 8
     if samples.dtype.kind == "f":
-        return np.rint(samples.astype(np.float64) * (255 / white)).astype(np.uint8)
-    wide = np.minimum(samples.astype(np.uint32), white)
-    return ((wide * 255 + white // 2) // white).astype(np.uint8)
+        white = peak or (1 if high <= 1 else 255 if high <= 255 else 65535)
+        if not whole or white != 65535:
+            words = f"its mode {mode}, taken as 0 ... {white}, is rounded to 16 bits"
+            report(name, words, ReducedDepthWarning)
+        return np.rint(samples.astype(np.float64) * (65535 / white)).astype(np.uint16), MAX_DEPTH
+    white = peak or 65535
+    return np.minimum(samples.astype(np.uint32), white).astype(np.uint16), white.bit_length()
 
 
 def _converted(image: Image.Image, mode: str, name: str) -> Image.Image:
@@ -142,10 +184,6 @@ def _cmyk_to_rgb(image: Image.Image, name: str) -> Image.Image:
             flags=ImageCms.Flags.BLACKPOINTCOMPENSATION,
         )
     except Exception as error:  # noqa: BLE001 - by its documentation PyCMSError, but OSError and others, too
-        warnings.warn(
-            f"{name}: its CMYK profile cannot be used ({error}): colours are converted without it",
-            DroppedDataWarning,
-            stacklevel=4,
-        )
+        report(name, f"its CMYK profile cannot be used ({error}): colours are converted without it")
         return image.convert("RGB")
     return image.convert("RGB") if converted is None else converted  # None only when done in place

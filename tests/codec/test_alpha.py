@@ -70,11 +70,29 @@ def test_a_plane_that_is_no_view_of_whole_memory() -> None:
     assert np.array_equal(unpack_alpha(pack_alpha(plane), *plane.shape), plane)
 
 
+@pytest.mark.parametrize("bits", [9, 12, 16])
+def test_deep_alpha_is_exact(bits: int) -> None:
+    y, x = np.mgrid[:37, :53]
+    peak = (1 << bits) - 1
+    for plane in ((x * y * 31) % (peak + 1), np.where(x > y, peak, 0), x * peak // 52):
+        alpha = plane.astype(np.uint16)
+        data = pack_alpha(alpha)
+        back = unpack_alpha(data, 37, 53, bits)
+        assert back.dtype == np.uint16
+        assert np.array_equal(back, alpha)
+    beyond = pack_alpha(np.full((1, 1), peak + 1 if bits < 16 else 1, np.uint16))
+    if bits < 16:
+        with pytest.raises(MalformedFile, match=f"{peak + 1} is no number of {bits} bits"):
+            unpack_alpha(beyond, 1, 1, bits)
+    with pytest.raises(MalformedFile, match="states"):
+        unpack_alpha(beyond, 1, 1)  # of 8 bits it would be one row
+
+
 @pytest.mark.parametrize(
-    "array", [np.zeros((0, 3), np.uint8), np.zeros((2, 2), np.uint16), np.zeros((2, 2, 1), np.uint8)]
+    "array", [np.zeros((0, 3), np.uint8), np.zeros((2, 2), np.int16), np.zeros((2, 2, 1), np.uint8)]
 )
 def test_what_is_no_plane_is_refused(array: np.ndarray) -> None:
-    with pytest.raises(InvalidArgument, match="uint8 array"):
+    with pytest.raises(InvalidArgument, match="uint8 or uint16 array"):
         pack_alpha(array)
 
 

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from latentcodec.container.chunks import PREAMBLE
 from latentcodec.container.file import (
+    METADATA,
     Chunk,
     File,
     Goal,
@@ -59,7 +60,17 @@ def make_file(
     return File(header, tiles, **extra)  # type: ignore[arg-type]
 
 
-EVERYTHING = {"profile": b"ICC" * 9, "exif": b"EXIF", "xmp": b"<xmp/>", "goal": Goal("size", 5000, 31.41)}
+EVERYTHING = {
+    "profile": b"ICC" * 9,
+    "exif": b"EXIF",
+    "xmp": b"<xmp/>",
+    "text": b"text",
+    "cicp": bytes((9, 16, 0, 1)),
+    "iptc": b"iptc",
+    "dpi": b"dpi",
+    "left_out": b"none",
+    "goal": Goal("size", 5000, 31.41),
+}
 
 relaxed = settings(deadline=None)  # the machine may be busy
 
@@ -74,7 +85,7 @@ goals = st.builds(
 @st.composite
 def files(draw: st.DrawFn) -> File:
     optional = st.none() | st.binary(max_size=60)
-    extra = {"profile": draw(optional), "exif": draw(optional), "xmp": draw(optional)}
+    extra = {name: draw(optional) for name in METADATA}
     columns, rows, channels = draw(st.integers(1, 4)), draw(st.integers(1, 3)), draw(st.integers(1, 4))
     seed = draw(st.integers(0, 9))
     return make_file(columns, rows, channels, seed, **extra, goal=draw(st.none() | goals))
@@ -133,7 +144,7 @@ def test_round_trip(file: File) -> None:
     data = pack(file)
     assert unpack(data) == file
     letters = "".join(chunk.type for chunk in read_chunks(data))
-    assert letters == "".join(sorted(letters, key="HCXTexg".index))
+    assert letters == "".join(sorted(letters, key="HCNXTextirlg".index))
 
 
 @pytest.mark.parametrize("kind", ["quality", "size", "bpp", "psnr"])
@@ -146,18 +157,25 @@ def test_goals(kind: str, target: float) -> None:
     assert Goal.unpack(Goal(kind, target, 0.0).pack()) == Goal(kind, target, 0.01)
 
 
+@pytest.mark.parametrize("reached", [None, 0.01, 71.23, 100.0])
+def test_a_goal_of_ssimulacra2_has_that_score(reached: float | None) -> None:
+    goal = Goal("ssimulacra2", 70.5, ssimulacra2=reached)
+    assert Goal.unpack(goal.pack()) == goal
+    assert goal.pack()[0] == 4
+
+
 def test_goals_of_other_versions_and_broken_ones() -> None:
     for fields in (b"", b"\1", b"\1\2", b"\1\2\3", b"\xff\xff\xff\xff\xff", b"any text"):
-        assert Goal.unpack(b"\x04" + fields) is None
+        assert Goal.unpack(b"\x05" + fields) is None
         *chunks, _ = chunks_of(make_file(1, 1, goal=Goal("psnr", 30.0)))
-        assert unpack(write_chunks([*chunks, Chunk("g", b"\x04" + fields)])) == make_file(1, 1)
+        assert unpack(write_chunks([*chunks, Chunk("g", b"\x05" + fields)])) == make_file(1, 1)
     with pytest.raises(MalformedFile, match="goal: kind"):
         Goal.unpack(b"")
     with pytest.raises(MalformedFile, match="goal: 4 bytes of payload, its fields end at 3"):
         Goal.unpack(bytes([3, 1, 2, 3]))
-    with pytest.raises(MalformedFile, match="goal: PSNR"):
+    with pytest.raises(MalformedFile, match="goal: achieved"):
         Goal.unpack(bytes([3, 1]))
-    with pytest.raises(InvalidArgument, match="'ssim' is none of quality, size, bpp, psnr"):
+    with pytest.raises(InvalidArgument, match="'ssim' is none of quality, size, bpp, psnr, ssimulacra2"):
         Goal("ssim", 1).pack()
     with pytest.raises(InvalidArgument):
         Goal("size", -1).pack()
@@ -177,7 +195,7 @@ def test_structure_is_at_most_64_bytes_on_one_tile() -> None:
 @given(files())
 def test_structure_and_payloads_are_the_whole_file(file: File) -> None:
     payload = sum(len(tile.stream) + len(tile.alpha or b"") for tile in file.tiles if tile)
-    bare = replace(file, profile=None, exif=None, xmp=None)
+    bare = replace(file, **dict.fromkeys(METADATA))
     assert structure_bytes(pack(file)) == structure_bytes(pack(bare)) == len(pack(bare)) - payload
 
 
@@ -281,7 +299,7 @@ def reordered() -> Iterator[tuple[list[Chunk], type[FormatError], str]]:
         if "T" not in (every[place].type, every[place + 1].type) and place:
             swapped = [*every[:place], every[place + 1], every[place], *every[place + 2 :]]
             yield swapped, MalformedFile, "repeated or out of order"
-    for letter in "HCXexg":
+    for letter in "HCNXextirlg":
         place = every.index(by_type[letter])
         yield (
             [*every[:place], by_type[letter], *every[place:]],
@@ -337,13 +355,13 @@ def test_mutations_behind_the_checksums(file: File, data: st.DataObject) -> None
     payload = bytearray(chunks[place].payload)
     cut = data.draw(st.integers(0, len(payload)))
     payload[cut : cut + data.draw(st.integers(0, 4))] = data.draw(st.binary(max_size=4))
-    letter = data.draw(st.just(chunks[place].type) | st.sampled_from("HCXTexgAq"))
+    letter = data.draw(st.just(chunks[place].type) | st.sampled_from("HCNXTextirlgAq"))
     changed = write_chunks([*chunks[:place], Chunk(letter, bytes(payload)), *chunks[place + 1 :]])
     try:
         result = unpack(changed)
     except LatentCodecError:
         return
-    known = [chunk for chunk in read_chunks(changed) if chunk.type in "HCXTexg"]
+    known = [chunk for chunk in read_chunks(changed) if chunk.type in "HCNXTextirlg"]
     assert result.goal is not None or "g" not in "".join(chunk.type for chunk in known) or letter == "g"
     if result.goal == file.goal and (result.goal or all(chunk.type != "g" for chunk in known)):
         assert pack(result) == write_chunks(known)
@@ -376,10 +394,10 @@ def test_noise(noise: bytes) -> None:
 
 
 def test_metadata_is_limited() -> None:
-    data = pack(make_file(1, 1, profile=b"p" * 10, exif=b"e" * 10, xmp=b"x" * 10))
-    unpack(data, Limits(max_metadata_bytes=30))
-    with pytest.raises(LimitExceeded, match="metadata: 30 bytes, the limit is 29"):
-        unpack(data, Limits(max_metadata_bytes=29))
+    data = pack(make_file(1, 1, profile=b"p" * 10, exif=b"e" * 10, xmp=b"x" * 10, text=b"t" * 5))
+    unpack(data, Limits(max_metadata_bytes=35))
+    with pytest.raises(LimitExceeded, match="metadata: 35 bytes, the limit is 34"):
+        unpack(data, Limits(max_metadata_bytes=34))
 
 
 def test_the_header_is_judged_before_the_rest() -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import struct
 import zlib
-from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -13,7 +12,7 @@ from PIL import Image
 
 from latentcodec.errors import UnsupportedImage
 from latentcodec.picture.picture import DroppedDataWarning, Picture, ReducedDepthWarning, from_pillow
-from latentcodec.picture.samples import stored_depth
+from latentcodec.picture.samples import Stored, scaled, stored_depth, to_planes
 
 SIZE = (24, 16)
 GRAY_MODES = ["1", "L", "LA", "La"]
@@ -146,71 +145,35 @@ def test_a_transparent_colour_becomes_alpha(
     assert picture.alpha[0].tolist() == alpha
 
 
-def rounded(samples: np.ndarray, white: int = 65535) -> np.ndarray:
-    return np.floor(samples / white * 255 + 0.5).astype(np.uint8)
-
-
 @pytest.mark.parametrize("mode", DEEP_MODES)
-def test_16_bit_gray_is_rounded(mode: str) -> None:
+def test_16_bit_gray_is_kept(mode: str) -> None:
     samples = np.arange(65536, dtype=np.uint16).reshape(256, 256)
     image = Image.frombytes(mode, (256, 256), samples.astype(">u2" if mode == "I;16B" else "=u2").tobytes())
-    with pytest.warns(ReducedDepthWarning, match="0 ... 65535"):
-        picture = from_pillow(image, name="deep.png")
-    assert picture.gray
-    assert np.array_equal(picture.pixels[..., 0], rounded(samples))
-    assert np.array_equal(picture.pixels[..., 0], (samples.astype(np.int64) * 255 + 32767) // 65535)
+    picture = from_pillow(image)
+    assert (picture.gray, picture.bit_depth) == (True, 16)
+    assert np.array_equal(picture.pixels[..., 2], samples)
 
 
 def test_16_bit_gray_png_with_a_transparent_value() -> None:
-    with pytest.warns(ReducedDepthWarning):
-        picture = from_pillow(Image.open(png(16, 0, [1000, 1001, 65535], trns=[1001])))
-    assert picture.pixels[0, :, 0].tolist() == [4, 4, 255]
+    picture = from_pillow(Image.open(png(16, 0, [1000, 1001, 65535], trns=[1001])))
+    assert picture.pixels[0, :, 0].tolist() == [1000, 1001, 65535]
     assert picture.alpha is not None
-    assert picture.alpha.tolist() == [[255, 0, 255]]  # compared before it is reduced
+    assert picture.alpha.tolist() == [[65535, 0, 65535]]
 
 
-def test_16_bit_colour_is_told() -> None:
+@pytest.mark.parametrize("mode", ["CMYK", "LAB"])
+def test_deep_samples_of_other_colours_are_told(mode: str) -> None:
     with pytest.warns(ReducedDepthWarning, match="more than 8 bits"):
-        picture = from_pillow(Image.open(png(16, 2, [0x1234, 0xFFFF, 0, 1, 2, 3], trns=[0x1234, 0xFFFF, 0])))
-    assert picture.pixels[0, 0].tolist() == [0x12, 0xFF, 0]
-    assert picture.alpha is not None
-    assert picture.alpha.tolist() == [[0, 255]]
-    with pytest.warns(ReducedDepthWarning):
-        assert from_pillow(Image.open(png(16, 6, [0x8000] * 4))).channels == 4
+        to_planes(colours().convert(mode), Stored(f"{mode};16L", 65535), "scan.tif")
 
 
-def test_16_bit_gray_with_alpha_stays_gray() -> None:
-    with pytest.warns(ReducedDepthWarning):
-        picture = from_pillow(Image.open(png(16, 4, [0x1200, 0x3400, 0xFFFF, 0xFFFF])))
-    assert picture.channels == 2
-    assert picture.pixels[0, :, 2].tolist() == [0x12, 0xFF]
-    assert picture.alpha is not None
-    assert picture.alpha.tolist() == [[0x34, 0xFF]]
-
-
-def pnm(kind: str, white: int, samples: list[int]) -> io.BytesIO:
-    width = len(samples) // (3 if kind == "P6" else 1)
-    return io.BytesIO(f"{kind} {width} 1 {white}\n".encode() + struct.pack(f">{len(samples)}H", *samples))
-
-
-@pytest.mark.parametrize(
-    ("stream", "expected"),
-    [
-        (lambda: pnm("P5", 65535, [0, 129, 255]), [0, 1, 1]),  # 16 bits by its header, however dark it is
-        (lambda: pnm("P5", 1023, [0, 512, 1023]), [0, 128, 255]),
-        (lambda: pnm("P6", 1023, [1023, 512, 0]), [255, 128, 0]),
-    ],
-)
-def test_deep_pnm(stream: Callable[[], io.BytesIO], expected: list[int]) -> None:
-    with pytest.warns(ReducedDepthWarning):
-        pixels = from_pillow(Image.open(stream())).pixels
-    assert (pixels[0, :, 0] if pixels.shape[1] == 3 else pixels[0, 0]).tolist() == expected
-
-
-def test_12_bit_samples_are_scaled_by_their_own_white() -> None:
+def test_12_bit_samples_have_12_bits() -> None:
     image = Image.frombytes("I;16", (3, 1), np.array([0, 2048, 4095], "=u2").tobytes())
     image.tile = [("raw", (0, 0, 3, 1), 0, ("I;12", 0, 1))]  # type: ignore[attr-defined]
-    assert stored_depth(image) == ("I;12", 4095)
+    stored = stored_depth(image)
+    assert stored == ("I;12", 4095)
+    gray, alpha, bits = to_planes(image, stored, "x")
+    assert (gray.tolist(), alpha, bits) == ([[0, 2048, 4095]], None, 12)
 
 
 def test_5_6_5_colour_is_not_deep() -> None:
@@ -231,16 +194,30 @@ def test_wide_samples_within_8_bits_are_taken_as_they_are(mode: str) -> None:
 @pytest.mark.parametrize(
     ("samples", "white", "expected"),
     [
-        (np.array([[0, 256, 65535]], np.int32), 65535, [0, 1, 255]),
-        (np.array([[0, 256, 65535]], np.float32), 65535, [0, 1, 255]),
-        (np.array([[0, 100.4, 254.6]], np.float32), 255, [0, 100, 255]),
-        (np.array([[0, 0.25, 1]], np.float32), 1, [0, 64, 255]),
+        (np.array([[0, 256.5, 65535]], np.float32), 65535, [0, 256, 65535]),
+        (np.array([[0, 100.4, 254.6]], np.float32), 255, [0, 25803, 65432]),
+        (np.array([[0, 0.25, 1]], np.float32), 1, [0, 16384, 65535]),
     ],
 )
-def test_wide_samples_are_scaled_with_a_warning(samples: np.ndarray, white: int, expected: list[int]) -> None:
-    with pytest.warns(ReducedDepthWarning, match=f"taken as 0 ... {white},"):
+def test_floats_are_scaled_with_a_warning(samples: np.ndarray, white: int, expected: list[int]) -> None:
+    with pytest.warns(ReducedDepthWarning, match=f"taken as 0 ... {white}, is rounded to 16 bits"):
         picture = from_pillow(Image.fromarray(samples))
     assert picture.pixels[0, :, 0].tolist() == expected
+    assert picture.bit_depth == 16
+
+
+@pytest.mark.parametrize("kind", [np.int32, np.float32])
+def test_whole_samples_of_16_bits_are_kept(kind: type) -> None:
+    picture = from_pillow(Image.fromarray(np.array([[0, 256, 65535]], kind)))
+    assert picture.pixels[0, :, 0].tolist() == [0, 256, 65535]
+
+
+def test_scaling_rounds_to_the_nearest() -> None:
+    for bits in (8, 9, 10, 12, 16):
+        for peak in (255, 1000, 1023, 4095, 65535):
+            samples = np.arange(0, peak + 1, 1 + peak // 999)
+            exact = np.floor(samples * ((1 << bits) - 1) / peak + 0.5)
+            assert np.array_equal(scaled(samples, peak, bits), exact), (bits, peak)
 
 
 @pytest.mark.parametrize(

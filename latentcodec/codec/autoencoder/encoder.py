@@ -80,7 +80,7 @@ class LatentEncoder(BaseEncoder):
         super().__init__(picture, codec.downscale, strip=strip, limits=limits)
         self.codec, self.quantiser, self.prior, self.cleanup = codec, quantiser, prior, cleanup
         self._iterations = 0 if quantiser == PALETTE else STEPS[effort]
-        self._latents = codec.analyse(self._padded)
+        self._latents = codec.analyse(self._padded, picture.peak)
         self._sensitivities: Floats | None = None
         self._refined: dict[int, Floats] = {}
 
@@ -92,7 +92,7 @@ class LatentEncoder(BaseEncoder):
             width=picture.width,
             height=picture.height,
             channels=picture.channels,
-            depth=8,
+            depth=picture.bit_depth,
             model_number=codec.number,
             networks_hash=coder.networks_hash,
             synthesis_hash=chunk.fingerprint[:4],
@@ -108,7 +108,7 @@ class LatentEncoder(BaseEncoder):
             coded = coder.encode(latents[:, y0:y1, x0:x1])
             plane[:, y0:y1, x0:x1] = coded.values
             tiles.append(Tile(number, coded.digest, self._alpha(number, box), coded.stream))
-        file = File(header, tiles, self._profile, self._exif, self._xmp, autoencoder=chunk.pack())
+        file = File(header, tiles, autoencoder=chunk.pack(), **self._metadata)
         if self.cleanup is not None:
             stored = self.cleanup.undecided(codec, header, latents, coder.dequantise(plane))
             file = replace(file, cleanup=stored)
@@ -148,5 +148,7 @@ class LatentEncoder(BaseEncoder):
         near = round(level / _REFINED_EVERY) * _REFINED_EVERY
         if near not in self._refined:
             steps = self._steps(near)
-            self._refined[near] = refine(self.codec, self._latents, self._padded, steps, self._iterations)
+            self._refined[near] = refine(
+                self.codec, self._latents, self._padded, steps, self._iterations, peak=self.picture.peak
+            )
         return self._refined[near]

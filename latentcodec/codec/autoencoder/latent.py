@@ -30,6 +30,7 @@ from latentcodec.container.header import EXTERNAL_MODEL
 from latentcodec.errors import InvalidArgument, MalformedFile, WeightsMismatch
 from latentcodec.nn.device import full_precision
 from latentcodec.picture.picture import Pixels
+from latentcodec.picture.samples import sample_type
 from latentcodec.weights.load import LoadedAutoencoder
 
 _GRAY = 128 / 255
@@ -94,14 +95,14 @@ class LatentCodec:
                 "header: the synthesis hash is not the start of the autoencoder's fingerprint"
             )
 
-    def analyse(self, pixels: Pixels) -> Floats:
-        """Latents (channels, h, w) of pixels (H, W, 3), sides multiples of the downscale."""
+    def analyse(self, pixels: Pixels, peak: int = 255) -> Floats:
+        """Latents (channels, h, w) of pixels (H, W, 3), sides multiples of the downscale; `peak` is white."""
         height, width = (side // self.downscale for side in pixels.shape[:2])
 
         def run(box: LatentBox) -> npt.NDArray[np.float32]:
             x0, y0, x1, y1 = (edge * self.downscale for edge in box)
             with full_precision(self.device):
-                latent = self.module.encode(to_tensor(pixels[y0:y1, x0:x1], self.device))[0]
+                latent = self.module.encode(to_tensor(pixels[y0:y1, x0:x1], self.device, peak))[0]
             channels_last: npt.NDArray[np.float32] = latent.permute(1, 2, 0).float().cpu().numpy()
             return channels_last
 
@@ -148,19 +149,23 @@ class LatentCodec:
             samples: npt.NDArray[np.float32] = picture.permute(1, 2, 0).cpu().numpy()
             return samples
 
-        out = np.empty((header.height, header.width, 3), np.uint8)
+        out = np.empty((header.height, header.width, 3), sample_type(header.depth))
+        peak = (1 << header.depth) - 1
         for top, band in blended(width, height, scale, 3, run):
             target = out[top : top + len(band)]
             part = band[: len(target), : header.width]
             if header.channels <= 2:
                 part = part.mean(2, keepdims=True)
-            target[:] = np.rint(part * 255).clip(0, 255).astype(np.uint8)
+            target[:] = np.rint(part * peak).clip(0, peak).astype(out.dtype)
         return out
 
 
-def to_tensor(pixels: Pixels, device: torch.device) -> Tensor:
-    """Pixels (H, W, 3) -> (1, 3, H, W) in 0..1."""
-    x = torch.from_numpy(np.ascontiguousarray(pixels)).to(device).permute(2, 0, 1)[None].float() / 255
+def to_tensor(pixels: Pixels, device: torch.device, peak: int = 255) -> Tensor:
+    """Pixels (H, W, 3), of which `peak` is white -> (1, 3, H, W) in 0..1."""
+    contiguous = np.ascontiguousarray(pixels)
+    if contiguous.dtype == np.uint16:  # on which PyTorch has hardly any operations
+        contiguous = contiguous.astype(np.int32)
+    x = torch.from_numpy(contiguous).to(device).permute(2, 0, 1)[None].float() / peak
     return x.contiguous(memory_format=torch.channels_last)
 
 

@@ -51,9 +51,17 @@ _PART_HALO = 6  # with 5, taef2's parts gain what its pieces do
 
 
 def refine(
-    codec: LatentCodec, latents: Floats, pixels: Pixels, quantiser: ScalarQuantiser, iterations: int
+    codec: LatentCodec,
+    latents: Floats,
+    pixels: Pixels,
+    quantiser: ScalarQuantiser,
+    iterations: int,
+    *,
+    peak: int = 255,
 ) -> Floats:
     """Latents (channels, h, w) that are better encodings of `pixels` (H, W, 3) with these steps.
+
+    peak: the sample that is white.
 
     Planes of several pieces are refined piece by piece, each with the halo of its neighbours held fixed.
     """
@@ -67,7 +75,7 @@ def refine(
         parts = [Part((0, 0, x1 - x0, y1 - y0), (0, 0, x1 - x0, y1 - y0))]
         if (x1 - x0) * (y1 - y0) > budget:
             parts = split(inside, x1 - x0, y1 - y0, MEMORY / _kept_bytes(codec, _fixed(codec)))
-        target = pixels[y0 * scale : y1 * scale, x0 * scale : x1 * scale]
+        target = to_tensor(pixels[y0 * scale : y1 * scale, x0 * scale : x1 * scale], codec.device, peak)[0]
         refined = _refine_piece(codec, _cut(out, piece), target, quantiser, iterations, inside, parts)
         _cut(out, core)[:] = _cut(refined, inside)
     return out
@@ -137,7 +145,7 @@ def _kept_bytes(codec: LatentCodec, network: Autoencoder) -> float:
 def _refine_piece(
     codec: LatentCodec,
     latents: Floats,
-    pixels: Pixels,
+    target: Tensor,
     quantiser: ScalarQuantiser,
     iterations: int,
     core: LatentBox,
@@ -148,7 +156,6 @@ def _refine_piece(
     start = torch.from_numpy(scalar.scale(quantiser, latents)).float().to(device)
     nothing = np.zeros((len(latents), 1, 1), np.int64)
     offsets = torch.from_numpy(scalar.dequantise(quantiser, nothing)).float().to(device)
-    target = to_tensor(pixels, device)[0]
     inside = torch.zeros_like(start)
     _cut(inside, core)[:] = 1
     noise = torch.Generator().manual_seed(_SEED)

@@ -203,7 +203,9 @@ class _Tiles:
     def _cut(self, number: int, pixels: Pixels) -> torch.Tensor:
         """The tile's samples (n, 3) of the pixels that are not fully transparent."""
         x0, y0, x1, y1 = (edge * self._scale for edge in self._boxes[number])
-        part: npt.NDArray[np.uint8] = pixels[y0:y1, x0:x1].reshape(-1, 3)
+        part: npt.NDArray[np.integer] = pixels[y0:y1, x0:x1].reshape(-1, 3)
+        if part.dtype == np.uint16:  # on which PyTorch has hardly any operations
+            part = part.astype(np.int32)
         if self._picture.alpha is not None:
             part = part[self._picture.alpha[y0:y1, x0:x1].reshape(-1) > 0]
         return torch.from_numpy(np.ascontiguousarray(part))

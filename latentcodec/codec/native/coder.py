@@ -24,6 +24,7 @@ from latentcodec.nn.native.config import FRACTION, ORDER, STEPS
 from latentcodec.nn.native.integer_model import Ints, slices
 from latentcodec.parallel import workers
 from latentcodec.picture.picture import Pixels
+from latentcodec.picture.samples import sample_type
 from latentcodec.rans import groups as rans_groups
 from latentcodec.rans.coder import Decoder, Encoder, check_digest
 from latentcodec.rans.groups import GroupedTables
@@ -38,8 +39,8 @@ Floats = NDArray[np.float32]
 class EncoderNetworks(Protocol):
     """What turns pixels to latents: in floating point, as no decoder depends on it."""
 
-    def analyse(self, pixels: Pixels, level: int) -> Floats:
-        """Pixels (H, W, 3), sides multiples of 8 -> y (C, H/8, W/8)."""
+    def analyse(self, pixels: Pixels, level: int, peak: int) -> Floats:
+        """Pixels (H, W, 3), sides multiples of 8, of which `peak` is white -> y (C, H/8, W/8)."""
 
     def hyperlatents(self, y: Floats, level: int) -> Floats:
         """y (C, h, w), sides multiples of 4 -> z (hyper, h/4, w/4), unrounded."""
@@ -111,13 +112,13 @@ class NativeCodec:
         """What an encoder needs besides."""
         return self._make_networks(self.weights)
 
-    def analyse(self, pixels: Pixels, level: int) -> Floats:
-        """Pixels (H, W, 3), sides multiples of 8 -> y (C, H/8, W/8)."""
-        return self.networks.analyse(pixels, level)
+    def analyse(self, pixels: Pixels, level: int, peak: int = 255) -> Floats:
+        """Pixels (H, W, 3), sides multiples of 8, of which `peak` is white -> y (C, H/8, W/8)."""
+        return self.networks.analyse(pixels, level, peak)
 
-    def synthesise(self, latents: Ints, level: int) -> Pixels:
-        """y^ (C, h, w) in sixteenths -> pixels (8h, 8w, 3)."""
-        return self.synthesis(latents, level).astype(np.uint8)
+    def synthesise(self, latents: Ints, level: int, bits: int = 8) -> Pixels:
+        """y^ (C, h, w) in sixteenths -> pixels (8h, 8w, 3) of 8 to 16 bits."""
+        return self.synthesis(latents, level, bits).astype(sample_type(bits), copy=False)
 
     def hyperlatents(self, y: Floats, level: int) -> Ints:
         """y (C, h, w) -> z (hyper, ceil(h/4), ceil(w/4)), 0 where nothing is coded."""

@@ -21,12 +21,12 @@ from latentcodec.container.file import File, Header, Limits, Tile
 from latentcodec.container.salvage import Report
 from latentcodec.parallel import in_order
 from latentcodec.picture.picture import Picture, Pixels
+from latentcodec.picture.samples import sample_type
 from latentcodec.weights.native import check_identity
 
 # Latents of a synthesised piece: the largest whole one-tile picture, and the side of larger ones' pieces.
 PIECE_LATENTS = 3 << 13
 PIECE_SIDE = 128
-_GRAY = 128
 
 
 class NativeReader:
@@ -77,21 +77,22 @@ def synthesise_picture(
     once, so that a few bytes of a header cost no more than they bring.
     """
     halo = codec.weights.config.transform.synthesis_halo
-    out = np.empty((header.height, header.width, 3), np.uint8)
+    bits = header.depth
+    out = np.empty((header.height, header.width, 3), sample_type(bits))
     present = np.ones((header.tile_count // header.tile_columns, header.tile_columns), bool)
     present.flat[list(missing)] = False
 
     def synthesise(latents: LatentPlane) -> Pixels:
-        return codec.synthesise(latents.astype(np.int32), header.quality_level)
+        return codec.synthesise(latents.astype(np.int32), header.quality_level, bits)
 
     def place(box: LatentBox) -> None:
         if missing and not _touches_present_tile(present, box, halo, header):
-            out[box[1] * PATCH : box[3] * PATCH, box[0] * PATCH : box[2] * PATCH] = _GRAY
+            out[box[1] * PATCH : box[3] * PATCH, box[0] * PATCH : box[2] * PATCH] = 1 << (bits - 1)
             return
         piece = synthesise_tile(plane, box, halo, synthesise)
         if header.channels <= 2:
-            gray = (piece.sum(2, dtype=np.uint16, keepdims=True) + 1) // 3
-            piece = np.repeat(gray.astype(np.uint8), 3, 2)
+            gray = (piece.sum(2, dtype=np.uint16 if bits == 8 else np.uint32, keepdims=True) + 1) // 3
+            piece = np.repeat(gray.astype(piece.dtype), 3, 2)
         x0, y0, x1, y1 = (side * PATCH for side in box)
         target = out[y0:y1, x0:x1]
         target[:] = piece[: target.shape[0], : target.shape[1]]

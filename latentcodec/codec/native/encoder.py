@@ -19,9 +19,10 @@ from latentcodec.codec.arguments import DEFAULT_EFFORT
 from latentcodec.codec.encoder import BaseEncoder
 from latentcodec.codec.lossless import pixel_tiles
 from latentcodec.codec.native.coder import EncodedTile, Floats, NativeCodec
-from latentcodec.codec.native.decoder import synthesise_picture
+from latentcodec.codec.native.decoder import decode_file, synthesise_picture
+from latentcodec.codec.native.near import NearFiles
 from latentcodec.codec.planes import PATCH, LatentBox, LatentPlane, empty_plane, latent_box, with_halo
-from latentcodec.codec.targets import Attempt, Encoded
+from latentcodec.codec.targets import PSNR, Attempt, Encoded, Measure
 from latentcodec.container.chunks import DEFAULT_LIMITS, Limits
 from latentcodec.container.file import File, Header, Tile, default_tile_size, pack
 from latentcodec.container.header import too_thin
@@ -46,9 +47,12 @@ class NativeEncoder(BaseEncoder):
     ) -> None:
         """As BaseEncoder. effort: 1 to 9. Raises MissingDependency for a thin picture and no WebP."""
         super().__init__(picture, PATCH, strip=strip, limits=limits)
-        self.codec, self.effort = codec, effort
+        self.codec, self.effort, self.limits = codec, effort, limits
         self._halo = codec.weights.config.transform.analysis_halo
         self._only_exact = self._exact(always=True) if too_thin(picture.width, picture.height) else None
+        self._near: NearFiles | None = None
+        if picture.bit_depth > 8 and self._only_exact is None:
+            self._near = NearFiles(picture, self._alpha, self._pixel_file, self._psnr)
 
     @property
     def slow(self) -> bool:
@@ -59,7 +63,7 @@ class NativeEncoder(BaseEncoder):
         """As BaseEncoder says; a picture that is too thin for the model is kept without loss."""
         return super().encode(level) if self._only_exact is None else self._only_exact.encoded
 
-    def attempt(self, level: int, *, measure: bool, rough: bool = False) -> Attempt:
+    def attempt(self, level: int, *, measure: Measure | None, rough: bool = False) -> Attempt:
         """As BaseEncoder says; all attempts of a picture that is too thin for the model are the same."""
         if self._only_exact is not None:
             return replace(self._only_exact, level=level)
@@ -71,7 +75,7 @@ class NativeEncoder(BaseEncoder):
             width=picture.width,
             height=picture.height,
             channels=picture.channels,
-            depth=8,
+            depth=picture.bit_depth,
             model_number=weights.number,
             networks_hash=weights.networks_hash,
             synthesis_hash=weights.synthesis_hash,
@@ -103,7 +107,7 @@ class NativeEncoder(BaseEncoder):
             Tile(number, coded.digest, self._alpha(number, box), coded.stream)
             for number, (box, coded) in enumerate(zip(header.tile_grid(), encoded, strict=True))
         ]
-        file = File(header, tiles, self._profile, self._exif, self._xmp)
+        file = File(header, tiles, **self._metadata)
         return Encoded(file, pack(file)), plane
 
     def without_loss(self, limit: float = math.inf) -> Attempt | None:
@@ -112,16 +116,36 @@ class NativeEncoder(BaseEncoder):
             return self._only_exact if self._only_exact.size <= limit else None
         return self._exact(limit)
 
+    def near(self, limit: float, than: Encoded | None = None) -> Attempt | None:
+        """As BaseEncoder says."""
+        found = self._near.finest(limit) if self._near is not None else None
+        if found is None or than is None or found.psnr == math.inf:
+            return found
+        shown, _ = decode_file(self.codec, than.file, self.limits, None)
+        return found if found.psnr is not None and found.psnr > self._psnr(shown.pixels) else None
+
+    def near_enough(self, measure: Measure, target: float, limit: float = math.inf) -> Attempt | None:
+        """As BaseEncoder says; of a score there is none: 8 bits serve it as well."""
+        if self._near is None or measure is not PSNR:
+            return None
+        return self._near.smallest(target, limit)
+
+    def _pixel_file(self, header: Header, tiles: list[Tile]) -> File:
+        return File(header, tiles, **self._metadata)
+
     def _exact(self, limit: float = math.inf, *, always: bool = False) -> Attempt | None:
         lossless = pixel_tiles(self.picture, self.effort, self._alpha, limit, always=always)
         if lossless is None:
             return None
-        file = File(*lossless, self._profile, self._exif, self._xmp)
+        file = self._pixel_file(*lossless)
         data = pack(file)
-        return Attempt(file.header.quality_level, len(data), math.inf, Encoded(file, data))
+        return Attempt(file.header.quality_level, len(data), math.inf, Encoded(file, data), ssimulacra2=100.0)
 
     def _analyse(self, box: LatentBox, level: int) -> Floats:
-        return analyse_tile(self._padded, box, self._halo, lambda pixels: self.codec.analyse(pixels, level))
+        peak = self.picture.peak
+        return analyse_tile(
+            self._padded, box, self._halo, lambda pixels: self.codec.analyse(pixels, level, peak)
+        )
 
     def _synthesise(self, plane: LatentPlane, file: File) -> Pixels:
         return synthesise_picture(self.codec, plane, file.header)

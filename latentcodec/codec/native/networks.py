@@ -40,9 +40,9 @@ class NumpyNetworks:
         """What is missing or of other sizes raises InvalidWeights at first use."""
         self._weights, self._engine = weights, engine
 
-    def analyse(self, pixels: Pixels, level: int) -> Floats:
+    def analyse(self, pixels: Pixels, level: int, peak: int = 255) -> Floats:
         """As EncoderNetworks says."""
-        x = pixels.astype(np.float32) / np.float32(255) - np.float32(0.5)
+        x = pixels.astype(np.float32) / np.float32(peak) - np.float32(0.5)
         blocks = self._weights.config.transform.analysis_blocks
         y = analyse(OPERATIONS, self._analysis, blocks, x, level)
         by_channel: Floats = np.ascontiguousarray(y.transpose(2, 0, 1))

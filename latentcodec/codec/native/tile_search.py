@@ -16,6 +16,7 @@ from latentcodec.codec.native.coder import NativeCodec, QuantisedTile
 from latentcodec.codec.native.decoder import pieces
 from latentcodec.codec.native.distortion import Slopes, measure
 from latentcodec.codec.native.search import HALO, search
+from latentcodec.codec.native.torch_networks import samples_tensor
 from latentcodec.codec.planes import PATCH, LatentBox, LatentPlane, with_halo
 from latentcodec.nn.native.integer_model import Ints
 from latentcodec.nn.native.transform import Synthesis
@@ -69,13 +70,13 @@ class TileSearch:
     def _counted_pixels(self, x0: int, y0: int, x1: int, y1: int) -> Tensor:
         """(4, 8h, 8w): samples in 0..1, and 1 where a pixel counts: inside and not fully transparent."""
         rows, columns = slice(PATCH * y0, PATCH * y1), slice(PATCH * x0, PATCH * x1)
-        pixels = torch.from_numpy(self._padded[rows, columns].copy()).to(self._device)
+        pixels = samples_tensor(self._padded[rows, columns].copy()).to(self._device)
         counts = torch.zeros(1, *pixels.shape[:2], device=pixels.device)
         inside = counts[:, : self._picture.height - PATCH * y0, : self._picture.width - PATCH * x0]
         inside.fill_(1)
         if self._picture.alpha is not None:
             inside.copy_(torch.from_numpy(self._picture.alpha[rows, columns] > 0))
-        return torch.cat([pixels.permute(2, 0, 1) / 255, counts])
+        return torch.cat([pixels.permute(2, 0, 1) / self._picture.peak, counts])
 
 
 def torch_device(codec: NativeCodec) -> torch.device:

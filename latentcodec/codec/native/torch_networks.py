@@ -17,6 +17,12 @@ from latentcodec.weights.native import NativeWeights
 from latentcodec.weights.native_modules import analysis, hyper_analysis
 
 
+def samples_tensor(pixels: Pixels) -> Tensor:
+    """Pixels as a tensor of integers: PyTorch has hardly any operations on uint16."""
+    contiguous = np.ascontiguousarray(pixels)
+    return torch.from_numpy(contiguous if contiguous.dtype == np.uint8 else contiguous.astype(np.int32))
+
+
 class TorchNetworks:
     """coder.EncoderNetworks on a device."""
 
@@ -33,12 +39,12 @@ class TorchNetworks:
         """What makes hyperlatents."""
         return hyper_analysis(self.weights, self.device)
 
-    def analyse(self, pixels: Pixels, level: int) -> Floats:
+    def analyse(self, pixels: Pixels, level: int, peak: int = 255) -> Floats:
         """As EncoderNetworks says."""
         with full_precision(self.device):
-            x = torch.from_numpy(np.ascontiguousarray(pixels)).to(self.device).permute(2, 0, 1)[None].float()
+            x = samples_tensor(pixels).to(self.device).permute(2, 0, 1)[None].float()
             # Channels last is a fifth faster on CPUs.
-            x = (x / 255).contiguous(memory_format=torch.channels_last)
+            x = (x / peak).contiguous(memory_format=torch.channels_last)
             y: Floats = self.analysis(x, self._level(level))[0].cpu().contiguous().numpy()
         return y
 
