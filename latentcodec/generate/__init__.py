@@ -1,1 +1,1 @@
-"""Pictures from prompts: the pipelines of the Stable Diffusion family, over networks, samplers and codec."""
+"""Pictures from text and pictures, by the models of the Stable Diffusion family."""
