@@ -162,8 +162,7 @@ def settle(
         raise InvalidArgument(f"eta {eta:g}: of ddim only; the sampler is {name}")
     least = 1 if strength is None or name == "lcm" else math.ceil(1 / max(strength, 1e-3) - 1e-9)
     count = max(defaults.steps, least) if steps is None else steps
-    if isinstance(count, bool) or not isinstance(count, int) or not 1 <= count <= MAX_STEPS:
-        raise InvalidArgument(f"steps {count!r}: it is a whole number from 1 to {MAX_STEPS}")
+    count = whole("steps", count, 1, MAX_STEPS)
     settings = Settings(
         steps=count,
         guidance=_within("guidance", defaults.guidance if guidance is None else guidance, MAX_GUIDANCE),
@@ -183,14 +182,21 @@ def settle(
     return settings
 
 
+def whole(name: str, value: object, least: int, most: int) -> int:
+    """An argument as a whole number of least to most. Raises InvalidArgument; a bool is none."""
+    if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
+        raise InvalidArgument(f"{name} {value!r}: it is a whole number from {least} to {most}", (name,))
+    return value
+
+
 def _one_of(name: str, value: str | None, known: Collection[str]) -> str | None:
     if value is not None and value not in known:
-        raise InvalidArgument(f"{name} {value!r}: use one of {', '.join(known)}")
+        raise InvalidArgument(f"{name} {value!r}: use one of {', '.join(known)}", (name,))
     return value
 
 
 def _within(name: str, value: object, most: float) -> float:
     number = value if isinstance(value, int | float) and not isinstance(value, bool) else math.nan
     if not 0 <= number <= most:
-        raise InvalidArgument(f"{name} {value!r}: it is a number from 0 to {most:g}")
+        raise InvalidArgument(f"{name} {value!r}: it is a number from 0 to {most:g}", (name,))
     return float(number)

@@ -21,13 +21,13 @@ from torch import Tensor
 
 from latentcodec.diffusion.samplers import Step
 from latentcodec.errors import InvalidArgument, ModelError
-from latentcodec.generate.defaults import Settings, settle
+from latentcodec.generate.defaults import Settings, settle, whole
 from latentcodec.generate.image_to_image import image_to_image
 from latentcodec.generate.latents import (
+    MAX_COUNT,
     check_size,
     decode,
     encode,
-    plane_size,
     preview,
     seeds_of,
     to_images,
@@ -188,8 +188,8 @@ class Generator:
         prompts = [prompt] if isinstance(prompt, str) else list(prompt)
         if not prompts or not all(isinstance(text, str) for text in prompts):
             raise InvalidArgument("prompt: it is a text, or a sequence of at least one")
-        count = options.get("count", 1)
-        seeds = seeds_of(options.get("seed"), count * len(prompts) if count else count)
+        count = whole("count", options.get("count", 1), 1, MAX_COUNT)
+        seeds = seeds_of(options.get("seed"), count * len(prompts))
         prompts = [text for text in prompts for _ in range(count)]
         settings = settle(
             model.defaults,
@@ -267,7 +267,9 @@ class _Closed(Exception):
     """The consumer of a stream has gone."""
 
 
-def stream(method: Callable[..., Generated], *arguments: Any, **options: Any) -> Iterator[Progress | Generated]:
+def stream(
+    method: Callable[..., Generated], *arguments: Any, **options: Any
+) -> Iterator[Progress | Generated]:
     """The progress of a Generator's method as it goes, and what it made at the end.
 
         for event in stream(generator.text_to_image, "a lighthouse", preview=True):

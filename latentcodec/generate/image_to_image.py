@@ -30,5 +30,7 @@ def run_from(
 ) -> Tensor:
     """The last steps from a picture's latents (1, C, h, w), under conditions."""
     levels, noise = levels_of(task.settings, model.schedule), seeded_noise(task.seeds)
-    x = start_from_image(latents.to(model.device, model.state_dtype), noise(blank(model, task)), levels.sigmas[0])
+    x = start_from_image(
+        latents.to(model.device, model.state_dtype), noise(blank(model, task)), levels.sigmas[0]
+    )
     return run(model, task, condition, negative, x, levels, noise)

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Sequence
-from functools import partial
 
 import numpy as np
 import numpy.typing as npt
@@ -23,9 +22,10 @@ from torch import Tensor
 
 from latentcodec.codec.arguments import ImageLike
 from latentcodec.codec.autoencoder.fixed_norms import fix_norms
-from latentcodec.codec.autoencoder.vae_tiles import CORE, HALO, blended
+from latentcodec.codec.autoencoder.vae_tiles import blended
 from latentcodec.codec.planes import LatentBox, pad_to_patches
 from latentcodec.errors import InvalidArgument
+from latentcodec.generate.defaults import whole
 from latentcodec.nn.stable_diffusion.autoencoder import AutoencoderKL
 from latentcodec.nn.stable_diffusion.tiny_autoencoder import TinyAutoencoder
 from latentcodec.picture.picture import Picture, Pixels, from_array, from_pillow
@@ -35,6 +35,7 @@ Autoencoder = AutoencoderKL | TinyAutoencoder
 Samples = npt.NDArray[np.float32]
 
 MAX_SEED = (1 << 32) - 1
+MAX_COUNT = 100_000
 MAX_SIDE = 16_384  # pixels; bounds what a mistyped size costs
 WHOLE_PIXELS = 1 << 20  # of a picture that goes through an autoencoder at once
 _SAMPLED_ROWS = 3  # pieces along a side whose statistics stand for the whole picture's
@@ -68,26 +69,16 @@ def seeds_of(seed: int | None, count: int) -> tuple[int, ...]:
 
     Raises InvalidArgument.
     """
-    if isinstance(count, bool) or not isinstance(count, int) or count < 1:
-        raise InvalidArgument(f"count {count!r}: it is a whole number of at least 1")
-    if seed is None:
-        seed = secrets.randbelow(MAX_SEED + 1)
-    if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed <= MAX_SEED:
-        raise InvalidArgument(f"seed {seed!r}: it is a whole number from 0 to {MAX_SEED}")
+    count = whole("count", count, 1, MAX_COUNT)
+    seed = secrets.randbelow(MAX_SEED + 1) if seed is None else whole("seed", seed, 0, MAX_SEED)
     return tuple((seed + index) % (MAX_SEED + 1) for index in range(count))
 
 
-def check_size(size: tuple[int, int]) -> tuple[int, int]:
+def check_size(size: object) -> tuple[int, int]:
     """Width and height in pixels. Raises InvalidArgument."""
-    try:
-        width, height = size
-        good = all(
-            isinstance(side, int) and not isinstance(side, bool) and 1 <= side <= MAX_SIDE for side in size
-        )
-    except (TypeError, ValueError):
-        good = False
-    if not good:
-        raise InvalidArgument(f"size {size!r}: it is (width, height), each from 1 to {MAX_SIDE} pixels")
+    if not isinstance(size, Sequence) or len(size) != 2:
+        raise InvalidArgument(f"size {size!r}: it is (width, height) in pixels", ("size",))
+    width, height = (whole("size", side, 1, MAX_SIDE) for side in size)
     return width, height
 
 

@@ -151,7 +151,9 @@ def memory_errors(model: Model) -> Iterator[None]:
         else:
             ways += [] if model.dtype.itemsize == 2 else ["dtype bfloat16"]
         ways += [] if model.fast else ["fast decode"]
-        raise ModelError(f"{model.name} on {model.device}: out of memory; {', '.join(ways)} would help") from error
+        raise ModelError(
+            f"{model.name} on {model.device}: out of memory; {', '.join(ways)} would help"
+        ) from error
 
 
 def open_model(
@@ -270,9 +272,7 @@ def _merge(lora: PathLike | tuple[PathLike, float], unet: UNet, towers: TextTowe
     from latentcodec.weights.lora import merge_lora, read_lora
 
     path, weight = lora if isinstance(lora, tuple) else (lora, 1.0)
-    merge_lora(
-        read_lora(path), weight, unet=unet, text_encoder=towers.first, text_encoder_2=towers.second
-    )
+    merge_lora(read_lora(path), weight, unet=unet, text_encoder=towers.first, text_encoder_2=towers.second)
     return f"LoRA {os.fspath(path)}: merged with weight {weight:g}"
 
 

@@ -58,7 +58,7 @@ class Condition:
 
     def above(self, other: Condition) -> Condition:
         """The rows of this one, then those of the other, which has the same parts."""
-        joined = {}
+        joined: dict[str, Any] = {}
         for field in fields(self):
             mine, theirs = getattr(self, field.name), getattr(other, field.name)
             joined[field.name] = None if mine is None else torch.cat([mine, theirs])

@@ -1,7 +1,7 @@
 """Text to image; and what every pipeline shares: a batch's task, its conditions, the run under them.
 
-    prompts, negative ─► text encoders ─► Condition of each ─┐
-    seeds ─► noise ─► first state ───────────────────────────┴─► the UNet, step by step ─► latents
+prompts, negative ─► text encoders ─► Condition of each ─┐
+seeds ─► noise ─► first state ───────────────────────────┴─► the UNet, step by step ─► latents
 """
 
 from __future__ import annotations
@@ -153,6 +153,8 @@ def run(
         )
     if not bool(latents.isfinite().all()):
         dtype = str(model.dtype).removeprefix("torch.")
-        cure = "use dtype bfloat16 or float32" if model.dtype == torch.float16 else "its weights may be damaged"
+        cure = (
+            "use dtype bfloat16 or float32" if model.dtype == torch.float16 else "its weights may be damaged"
+        )
         raise ModelError(f"{model.name}: the latents are not finite in {dtype}; {cure}")
     return latents

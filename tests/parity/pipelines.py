@@ -1,8 +1,8 @@
 """What the parity tests of pipelines share: tiny models of each family, twice: ours, and in diffusers' parts.
 
-    family, dtype ─► random UNet, autoencoder, text encoders ─┬─► Model (ours)
-                                                              └─► the same tensors in diffusers' networks
-    sampler ─► diffusers' scheduler of the same settings;   seeds ─► the same generators
+family, dtype ─► random UNet, autoencoder, text encoders ─┬─► Model (ours)
+                                                          └─► the same tensors in diffusers' networks
+sampler ─► diffusers' scheduler of the same settings;   seeds ─► the same generators
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ import torch
 from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
 from torch import Tensor
 
+from latentcodec.diffusion.schedule import NoiseSchedule
 from latentcodec.generate.conditioning import TextTowers
 from latentcodec.generate.defaults import defaults_of
 from latentcodec.generate.models import UPSCALER_SCHEDULE, Model
 from latentcodec.generate.text_to_image import Task, conditions
-from latentcodec.diffusion.schedule import NoiseSchedule
 from latentcodec.nn.stable_diffusion.autoencoder import (
     SD_VAE,
     SDXL_VAE,
@@ -83,7 +83,11 @@ class Pair:
         schedule, prediction = self.model.schedule, self.model.prediction
         options = {"timestep_spacing": "leading", "steps_offset": 1} | fixed | options
         made = scheduler(kind, schedule, prediction, **options)
-        return in_float64(made, schedule) if self.model.dtype == torch.float64 and name in ("ddim", "plms") else made
+        return (
+            in_float64(made, schedule)
+            if self.model.dtype == torch.float64 and name in ("ddim", "plms")
+            else made
+        )
 
     def pipeline(self, kind: str, scheduler: Any, **parts: Any) -> Any:
         """A pipeline of diffusers, quiet and without a safety checker."""
@@ -91,7 +95,11 @@ class Pair:
         if "XL" in kind:
             parts = {"text_encoder_2": None, "tokenizer_2": None} | parts
         elif "Depth" not in kind and "Upscale" not in kind:
-            parts = {"safety_checker": None, "feature_extractor": None, "requires_safety_checker": False} | parts
+            parts = {
+                "safety_checker": None,
+                "feature_extractor": None,
+                "requires_safety_checker": False,
+            } | parts
         parts = {"vae": self.vae, "unet": self.unet, "text_encoder": None, "tokenizer": None} | parts
         made = build(scheduler=scheduler, **parts)
         made.set_progress_bar_config(disable=True)
@@ -180,7 +188,9 @@ def same_randomness(patch: pytest.MonkeyPatch) -> Iterator[None]:
 
     drawn = torch_utils.randn_tensor
 
-    def in_float32(shape: Any, generator: Any = None, device: Any = None, dtype: Any = None, layout: Any = None) -> Tensor:
+    def in_float32(
+        shape: Any, generator: Any = None, device: Any = None, dtype: Any = None, layout: Any = None
+    ) -> Tensor:
         return drawn(shape, generator=generator, device=device, dtype=torch.float32).to(dtype)
 
     with patch.context() as context:

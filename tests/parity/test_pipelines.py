@@ -6,16 +6,13 @@ The same tiny random weights, the same noise, two prompts in a batch of two. In 
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import pytest
 import torch
 
-from latentcodec.diffusion.samplers import Step
-from latentcodec.generate.defaults import Settings, settle
-from latentcodec.generate.image_to_image import image_to_image
-from latentcodec.generate.latents import decode, encode
+from latentcodec.generate.defaults import settle
+from latentcodec.generate.latents import decode
 from latentcodec.generate.text_to_image import Task, text_to_image
 from tests.parity.pipelines import (
     LATENT_LIMIT,
@@ -114,7 +111,5 @@ def test_text_to_image(
     scheduler = pair.scheduler(made.settings.sampler, **told)
     with same_randomness(monkeypatch):
         width, height = made.size
-        expected = theirs(
-            pair, PIPELINES.get(family, SD)[0], scheduler, made, height=height, width=width
-        )
+        expected = theirs(pair, PIPELINES.get(family, SD)[0], scheduler, made, height=height, width=width)
         check(pair, text_to_image(pair.model, made), expected)
