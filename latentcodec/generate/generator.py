@@ -12,7 +12,7 @@ from __future__ import annotations
 import queue
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypedDict, Unpack
 
 import torch
@@ -21,8 +21,11 @@ from torch import Tensor
 
 from latentcodec.diffusion.samplers import Step
 from latentcodec.errors import InvalidArgument, ModelError
-from latentcodec.generate.defaults import Settings, settle, whole
+from latentcodec.generate.defaults import NOISE_LEVEL, Settings, settle, whole
+from latentcodec.generate.depth_to_image import PLANES as DEPTH_PLANES
+from latentcodec.generate.depth_to_image import depth_to_image, estimate_depth
 from latentcodec.generate.image_to_image import image_to_image
+from latentcodec.generate.inpaint import composed, inpaint, read_mask
 from latentcodec.generate.latents import (
     MAX_COUNT,
     check_size,
@@ -35,7 +38,8 @@ from latentcodec.generate.latents import (
     to_tensor,
 )
 from latentcodec.generate.models import Model, Offload, PathLike, open_model
-from latentcodec.generate.text_to_image import Task, text_to_image
+from latentcodec.generate.text_to_image import Task, need, text_to_image
+from latentcodec.generate.upscale import FACTOR, upscale
 
 MAX_BATCH = 4  # pictures at once on a GPU; on a CPU it is one, which is as fast and takes less memory
 
@@ -150,7 +154,7 @@ class Generator:
         """
         side = self.model.defaults.side
         wanted = check_size((side, side) if size is None else size)
-        return self._make(prompt, wanted, None, text_to_image, **options)
+        return self._make(prompt, wanted, None, lambda task: text_to_image(self.model, task), **options)
 
     def image_to_image(
         self,
@@ -169,18 +173,99 @@ class Generator:
         """
         pixels = to_pixels(image, size)
         latents = self._encode(pixels)
-        wanted = (pixels.shape[1], pixels.shape[0])
-        share = self.model.defaults.strength if strength is None else strength
         return self._make(
-            prompt, wanted, share, lambda model, task: image_to_image(model, task, latents), **options
+            prompt,
+            (pixels.shape[1], pixels.shape[0]),
+            self._strength(strength),
+            lambda task: image_to_image(self.model, task, latents),
+            **options,
         )
+
+    def inpaint(
+        self,
+        image: Any,
+        mask: Any,
+        prompt: str | Sequence[str],
+        *,
+        strength: float | None = None,
+        size: tuple[int, int] | None = None,
+        **options: Unpack[Options],
+    ) -> Generated:
+        """Pictures of `image` with the prompt shown where `mask` is white; elsewhere the pixels are its own.
+
+        Models made for it (nine input channels) see what is around; others are guided by masking.
+        mask: a Pillow image, or (H, W) of bool or uint8; one of another size is resized by nearest neighbours,
+        which the notes say. strength: below 1 it begins with what the image has there; by default 1.
+        Raises as image_to_image does, and InvalidArgument for a mask that is empty.
+        """
+        pixels = to_pixels(image, size)
+        wanted = (pixels.shape[1], pixels.shape[0])
+        inside, notes = read_mask(mask, wanted)
+        made = self._make(
+            prompt,
+            wanted,
+            1.0 if strength is None else strength,
+            lambda task: inpaint(self.model, task, pixels, inside),
+            **options,
+        )
+        images = [composed(image, pixels, inside) for image in made.images]
+        return replace(made, images=images, notes=(*made.notes, *notes))
+
+    def depth_to_image(
+        self,
+        image: Any,
+        prompt: str | Sequence[str],
+        *,
+        strength: float | None = None,
+        size: tuple[int, int] | None = None,
+        **options: Unpack[Options],
+    ) -> Generated:
+        """Pictures of a prompt with the shapes of `image`: its depth, as MiDaS sees it.
+
+        Arguments and errors are those of image_to_image; at a strength of 1 the colours are forgotten.
+        """
+        need(self.model, DEPTH_PLANES, "depth to image")
+        pixels = to_pixels(image, size)
+        like = torch.empty(0, dtype=self.model.dtype, device=self.model.device)
+        depth = estimate_depth(self.model, to_tensor(pixels, 1, like))
+        latents = self._encode(pixels)
+        return self._make(
+            prompt,
+            (pixels.shape[1], pixels.shape[0]),
+            self._strength(strength),
+            lambda task: depth_to_image(self.model, task, latents, depth),
+            **options,
+        )
+
+    def upscale(
+        self,
+        image: Any,
+        prompt: str | Sequence[str] = "",
+        *,
+        noise_level: int = NOISE_LEVEL,
+        **options: Unpack[Options],
+    ) -> Generated:
+        """`image` with four times the width and height; a prompt may say what it shows.
+
+        noise_level: 0 to 350, how much noise the image is given first; more lets the model invent more.
+        Large images go through in tiles, in bounded memory. Raises InvalidArgument, ModelError and what
+        reading a picture raises.
+        """
+        pixels = to_pixels(image)
+        wanted = check_size((pixels.shape[1] * FACTOR, pixels.shape[0] * FACTOR))
+        return self._make(
+            prompt, wanted, None, lambda task: upscale(self.model, task, pixels, noise_level), **options
+        )
+
+    def _strength(self, strength: float | None) -> float:
+        return self.model.defaults.strength if strength is None else strength
 
     def _make(
         self,
         prompt: str | Sequence[str],
         size: tuple[int, int],
         strength: float | None,
-        pipeline: Callable[[Model, Task], Tensor],
+        pipeline: Callable[[Task], Tensor],
         **options: Unpack[Options],
     ) -> Generated:
         """Run a pipeline batch by batch, and decode what it gives."""
@@ -216,7 +301,7 @@ class Generator:
                 seeds=seeds[own],
                 callback=self._reporter(settings, number, len(batches), options),
             )
-            sampled = pipeline(model, task)
+            sampled = pipeline(task)
             images += self.decode(sampled, size)
             latents.append(sampled.float().cpu() if model.state_dtype == torch.float32 else sampled.cpu())
         return Generated(images, [], torch.cat(latents), tuple(model.notes))

@@ -143,15 +143,16 @@ def start(noise: Tensor, settings: Settings, levels: Levels) -> Tensor:
     return start_from_noise(noise, levels.sigmas[0], variance_preserving=not euler)
 
 
-def keeping(denoiser: Denoiser, inside: Tensor, latent: Tensor, noise: Tensor) -> Denoiser:
+def keeping(denoiser: Denoiser, *, first: float, inside: Tensor, latent: Tensor, noise: Tensor) -> Denoiser:
     """A denoiser that sees a picture's own latent, as noisy as the rest, where `inside` (bool) is False.
 
     What a sampler has there is of no use, and is never seen: `torch.where` at the end puts the latent there.
-    Equal to replacing the state after every step, as diffusers does, for every sampler.
+    For every sampler that equals replacing the state after each step, as diffusers does; at the first level
+    the state is the caller's.
     """
 
     def denoise(x: Tensor, sigma: float) -> Tensor:
-        return denoiser(torch.where(inside, x, latent + sigma * noise), sigma)
+        return denoiser(torch.where(inside, x, latent + sigma * noise) if sigma < first else x, sigma)
 
     return denoise
 
