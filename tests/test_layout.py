@@ -69,6 +69,7 @@ ORDER: dict[str, tuple[str, ...]] = {
         "store",
         "intake",
         "load",
+        "lora",
         "fetch",
     ),
     "codec": (
