@@ -1,0 +1,305 @@
+"""Generator: a diffusion model kept loaded, with a method for each pipeline.
+
+    Generator.open(model) ─► .text_to_image(prompt) ─► Generated: Pillow images, the parameters that made them,
+                             .image_to_image(...)       latents, notes
+    stream(generator.text_to_image, prompt) ─► Progress, Progress, ... Generated
+
+Pictures are made in batches; each has a seed of its own, and is the same alone or in a batch.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, TypedDict, Unpack
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from latentcodec.diffusion.samplers import Step
+from latentcodec.errors import InvalidArgument, ModelError
+from latentcodec.generate.defaults import Settings, settle, whole
+from latentcodec.generate.image_to_image import image_to_image
+from latentcodec.generate.latents import (
+    MAX_COUNT,
+    check_size,
+    decode,
+    encode,
+    preview,
+    seeds_of,
+    to_images,
+    to_pixels,
+    to_tensor,
+)
+from latentcodec.generate.models import Model, Offload, PathLike, open_model
+from latentcodec.generate.text_to_image import Task, text_to_image
+
+MAX_BATCH = 4  # pictures at once on a GPU; on a CPU it is one, which is as fast and takes less memory
+
+
+@dataclass(frozen=True)
+class Progress:
+    """After a step: how many of `steps` are done, over all batches; and how the first picture looks by now."""
+
+    step: int
+    steps: int
+    preview: Image.Image | None = None
+
+
+@dataclass(frozen=True)
+class Generated:
+    """What a call made.
+
+    images: Pillow images, RGB. parameters: what made each of them. latents: (B, C, h, w), on the CPU, in the
+    autoencoder's scale: what a file holds (to_codec). notes: what was said on the way, for people.
+    """
+
+    images: list[Image.Image]
+    parameters: list[Any]
+    latents: Tensor
+    notes: tuple[str, ...] = ()
+
+
+class Options(TypedDict, total=False):
+    """What every pipeline takes; None, or nothing, is the model's default (generate/defaults.py).
+
+    negative: what the pictures should not show; of no effect at a guidance of 1 or less. steps: of the whole
+    schedule. guidance: how strongly the prompt counts; up to 1 costs one network call a step instead of two.
+    rescale: 0 to 1, against the glare of strong guidance. sampler, spacing: of defaults.SAMPLERS and SPACINGS.
+    karras: noise levels of Karras et al. (2022), for euler and dpm++2m. eta: 0 to 1, DDIM's noise.
+    seed: of the first picture; None draws one, which the parameters say. count: pictures of each prompt.
+    batch: how many at once. callback: called after each step; what it raises ends the run. preview: whether
+    the progress that it gets has a picture.
+    """
+
+    negative: str
+    steps: int | None
+    guidance: float | None
+    rescale: float
+    sampler: str | None
+    spacing: str | None
+    karras: bool | None
+    eta: float | None
+    seed: int | None
+    count: int
+    batch: int | None
+    callback: Callable[[Progress], None] | None
+    preview: bool
+
+
+class Generator:
+    """A loaded model that makes pictures. Not for several threads at once: see live.Latest."""
+
+    def __init__(self, model: Model) -> None:
+        self.model = model
+
+    @classmethod
+    def open(
+        cls,
+        model: PathLike,
+        *,
+        device: str = "auto",
+        dtype: str = "auto",
+        vae: PathLike | None = None,
+        loras: Sequence[PathLike | tuple[PathLike, float]] = (),
+        fast_decode: bool | PathLike = False,
+        prediction: str | None = None,
+        family: str | None = None,
+        compile: bool = False,
+        offload: Offload = "auto",
+    ) -> Generator:
+        """Load a model.
+
+        model: a name in the store, or a path: a .safetensors or .ckpt file, or a diffusers folder.
+        device: "auto" (a GPU if there is one), "cpu", "cuda" or "cuda:N". dtype: "auto" (float16 on CUDA,
+        else float32), "float16", "bfloat16" or "float32"; an autoencoder whose halves overflow is float32.
+        vae: another autoencoder of the same latents. loras: files, or (file, weight), merged in this order.
+        fast_decode: True or a path: pictures by a tiny autoencoder (TAESD), quicker and a little rougher.
+        prediction ("epsilon" or "v_prediction") and family override what was detected.
+        compile: torch.compile the UNet, which takes minutes once. offload: "always" keeps the parts in the
+        machine's memory and brings each to the GPU while it works; "auto" does so where they do not fit.
+
+        Raises UnknownModel where there is no such model or a part of it is missing, InvalidWeights for
+        damage, InvalidArgument for what does not go together, ModelError where memory runs out.
+        """
+        return cls(
+            open_model(
+                model,
+                device=device,
+                dtype=dtype,
+                vae=vae,
+                loras=loras,
+                fast_decode=fast_decode,
+                prediction=prediction,
+                family=family,
+                compile=compile,
+                offload=offload,
+            )
+        )
+
+    def text_to_image(
+        self, prompt: str | Sequence[str], *, size: tuple[int, int] | None = None, **options: Unpack[Options]
+    ) -> Generated:
+        """Pictures of a prompt, or of several, in their order.
+
+        size: (width, height) in pixels, any; by default the square that the model was trained for.
+        Raises InvalidArgument and ModelError.
+        """
+        side = self.model.defaults.side
+        wanted = check_size((side, side) if size is None else size)
+        return self._make(prompt, wanted, None, text_to_image, **options)
+
+    def image_to_image(
+        self,
+        image: Any,
+        prompt: str | Sequence[str],
+        *,
+        strength: float | None = None,
+        size: tuple[int, int] | None = None,
+        **options: Unpack[Options],
+    ) -> Generated:
+        """Pictures of a prompt that resemble `image`.
+
+        image: a Pillow image, or uint8 (H, W), (H, W, 3), (H, W, 4). strength: 0 to 1, the share of the steps
+        that is run; 1 forgets the image. size: what the image is resized to; by default its own.
+        Raises InvalidArgument (a strength that leaves no step), ModelError and what reading a picture raises.
+        """
+        pixels = to_pixels(image, size)
+        latents = self._encode(pixels)
+        wanted = (pixels.shape[1], pixels.shape[0])
+        share = self.model.defaults.strength if strength is None else strength
+        return self._make(
+            prompt, wanted, share, lambda model, task: image_to_image(model, task, latents), **options
+        )
+
+    def _make(
+        self,
+        prompt: str | Sequence[str],
+        size: tuple[int, int],
+        strength: float | None,
+        pipeline: Callable[[Model, Task], Tensor],
+        **options: Unpack[Options],
+    ) -> Generated:
+        """Run a pipeline batch by batch, and decode what it gives."""
+        model = self.model
+        prompts = [prompt] if isinstance(prompt, str) else list(prompt)
+        if not prompts or not all(isinstance(text, str) for text in prompts):
+            raise InvalidArgument("prompt: it is a text, or a sequence of at least one")
+        count = whole("count", options.get("count", 1), 1, MAX_COUNT)
+        seeds = seeds_of(options.get("seed"), count * len(prompts))
+        prompts = [text for text in prompts for _ in range(count)]
+        settings = settle(
+            model.defaults,
+            steps=options.get("steps"),
+            guidance=options.get("guidance"),
+            rescale=options.get("rescale", 0.0),
+            sampler=options.get("sampler"),
+            spacing=options.get("spacing"),
+            karras=options.get("karras"),
+            eta=options.get("eta"),
+            strength=strength,
+        )
+        at_once = options.get("batch") or (MAX_BATCH if model.device.type == "cuda" else 1)
+        batches = range(0, len(seeds), at_once)
+        images: list[Image.Image] = []
+        latents: list[Tensor] = []
+        for number, first in enumerate(batches):
+            own = slice(first, first + at_once)
+            task = Task(
+                prompts=tuple(prompts[own]),
+                negative=options.get("negative", ""),
+                settings=settings,
+                size=size,
+                seeds=seeds[own],
+                callback=self._reporter(settings, number, len(batches), options),
+            )
+            sampled = pipeline(model, task)
+            images += self.decode(sampled, size)
+            latents.append(sampled.float().cpu() if model.state_dtype == torch.float32 else sampled.cpu())
+        return Generated(images, [], torch.cat(latents), tuple(model.notes))
+
+    def decode(self, latents: Tensor, size: tuple[int, int]) -> list[Image.Image]:
+        """Pillow images of (width, height) from latents (B, C, h, w). Raises ModelError for pictures of NaN."""
+        model = self.model
+        network = (model.fast or model.autoencoder).module
+        with model.on_device(network):
+            pictures = [decode(network, each[None].to(model.device)) for each in latents]
+        images = []
+        for picture in pictures:
+            if not bool(picture.isfinite().all()):
+                dtype = str(picture.dtype).removeprefix("torch.")
+                raise ModelError(
+                    f"{model.name}: the decoded picture is not finite in {dtype}; use dtype bfloat16 or float32"
+                )
+            images += to_images(picture, size)
+        return images
+
+    def _encode(self, pixels: Any) -> Tensor:
+        """The latents (1, C, h, w) of a picture (H, W, 3)."""
+        model = self.model
+        network = model.autoencoder.module
+        with model.on_device(network):
+            like = next(network.parameters())
+            return encode(network, to_tensor(pixels, model.downscale, like)).to(model.state_dtype)
+
+    def _reporter(
+        self, settings: Settings, number: int, batches: int, options: Options
+    ) -> Callable[[Step], None] | None:
+        callback, model = options.get("callback"), self.model
+        if callback is None:
+            return None
+
+        def report(step: Step) -> None:
+            image = None
+            if options.get("preview"):
+                fast = None if model.fast is None else model.fast.module
+                with model.on_device(fast):
+                    image = preview(step.denoised, model.family, fast)
+            callback(Progress(number * step.steps + step.index + 1, batches * step.steps, image))
+
+        return report
+
+
+class _Closed(Exception):
+    """The consumer of a stream has gone."""
+
+
+def stream(
+    method: Callable[..., Generated], *arguments: Any, **options: Any
+) -> Iterator[Progress | Generated]:
+    """The progress of a Generator's method as it goes, and what it made at the end.
+
+        for event in stream(generator.text_to_image, "a lighthouse", preview=True):
+            ...
+
+    The work is done in a thread; closing the iterator ends it after the step that it is at. What the method
+    raises is raised here.
+    """
+    events: queue.Queue[Any] = queue.Queue()
+    closed = threading.Event()
+
+    def report(progress: Progress) -> None:
+        if closed.is_set():
+            raise _Closed
+        events.put(progress)
+
+    def work() -> None:
+        try:
+            events.put(method(*arguments, **options | {"callback": report}))
+        except BaseException as error:  # raised in the consumer
+            events.put(error)
+
+    thread = threading.Thread(target=work, name="latentcodec-generate", daemon=True)
+    thread.start()
+    try:
+        while not isinstance(event := events.get(), Generated):
+            if isinstance(event, BaseException):
+                raise event
+            yield event
+        yield event
+    finally:
+        closed.set()
+        thread.join()
