@@ -146,6 +146,8 @@ TORCH_FREE = (
     "codec.native.decoder",
     "codec.native.encoder",
     "codec.native.networks",
+    "generate.defaults",
+    "generate.parameters",
 )
 
 
