@@ -69,6 +69,7 @@ ORDER: dict[str, tuple[str, ...]] = {
         "store",
         "intake",
         "load",
+        "lora",
         "fetch",
     ),
     "codec": (
@@ -145,6 +146,8 @@ TORCH_FREE = (
     "codec.native.decoder",
     "codec.native.encoder",
     "codec.native.networks",
+    "generate.defaults",
+    "generate.parameters",
 )
 
 

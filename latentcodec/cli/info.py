@@ -64,6 +64,7 @@ def _properties(name: str, info: Info) -> dict[str, str]:
         "tiles": f"{info.tiles} of {info.tile_size}x{info.tile_size}" if info.tile_size else "1",
         "metadata": ", ".join(label for label, there in metadata.items() if there) or "none",
     }
+    properties |= {f"text {key}": value for key, value in info.text}
     if info.cleanup is not None:
         properties["clean-up"] = _cleanup(info.cleanup)
     if info.goal is not None:

@@ -9,12 +9,14 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from latentcodec.codec.sidecar import unpack_text
 from latentcodec.container.autoencoder import NO_NETWORKS, AutoencoderChunk
 from latentcodec.container.chunks import DEFAULT_LIMITS
 from latentcodec.container.cleanup import AMOUNTS, CleanupChunk
 from latentcodec.container.file import File, Goal, Limits, structure_bytes, unpack
 from latentcodec.container.header import EXTERNAL_MODEL, PIXELS, Header
 from latentcodec.container.quality import quality_of_level
+from latentcodec.picture.text import Text
 
 
 @dataclass(frozen=True)
@@ -61,6 +63,7 @@ class Info:
     has_quality: whether the quality had an effect. lossless: whether the file holds the pixels themselves.
     autoencoder: None where the file needs none of the user's.
     cleanup: None where the file stores none.
+    text: pairs of key and value, in order.
     """
 
     width: int
@@ -81,6 +84,7 @@ class Info:
     profile: bool
     exif: bool
     xmp: bool
+    text: Text
     goal: Goal | None
     autoencoder: AutoencoderInfo | None = None
     cleanup: CleanupInfo | None = None
@@ -112,6 +116,7 @@ def info(
         profile=file.profile is not None,
         exif=file.exif is not None,
         xmp=file.xmp is not None,
+        text=unpack_text(file.text, limits.max_metadata_bytes),
         goal=file.goal,
         autoencoder=_autoencoder(file),
         cleanup=_cleanup(file),

@@ -60,8 +60,8 @@ class Limits:
         hundred times as much as with the native model.
     max_chunks: chunks of one file, and tiles of one picture. The default leaves room for 16,384 tiles, those
         of a picture of 2^24 x 1 pixels in tiles of 1024, and for all other chunks.
-    max_metadata_bytes: stored bytes of the colour profile, the EXIF and the XMP together. Code
-        that decompresses them bounds each result by the same number.
+    max_metadata_bytes: stored bytes of the colour profile, EXIF, XMP and text together. Code that
+        decompresses them bounds each result by the same number.
     """
 
     max_pixels: int = 178_956_970
@@ -139,9 +139,14 @@ class Fields:
         self._position = end
         return taken
 
+    @property
+    def left(self) -> int:
+        """How many bytes are left."""
+        return len(self._payload) - self._position
+
     def rest(self) -> bytes:
         """All bytes that are left."""
-        return self.take(len(self._payload) - self._position, "rest")
+        return self.take(self.left, "rest")
 
     def finish(self) -> None:
         """Raise MalformedFile where bytes are left."""

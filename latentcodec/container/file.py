@@ -1,18 +1,19 @@
 """The .lci file (docs/format.md): its chunks, their order, and the fields of all but the header (header.py).
 
-    File ─► pack ─► H [V] [C] [X] T T T ... [e] [x] [g] [d] ─► unpack ─► File    (if damaged: salvage.py)
+    File ─► pack ─► H [V] [C] [X] T T T ... [e] [x] [t] [g] [d] ─► unpack ─► File    (if damaged: salvage.py)
 
     H  header: all that is needed before decoding          T     one tile: symbol digest, alpha, stream
     V  the autoencoder, where the header names none        e, x  EXIF and XMP
-    C  colour profile                                      g     what the encoder was asked for, and achieved
-    X  index: the bytes of each tile's chunk               d     clean-up of an autoencoder's latents
+    C  colour profile                                      t     text: keys and values
+    X  index: the bytes of each tile's chunk               g     what the encoder was asked for, and achieved
+                                                           d     clean-up of an autoencoder's latents
 
 This module moves bytes. It neither decodes streams nor decompresses what it carries: codec/ does.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from latentcodec.container.chunks import (
@@ -36,6 +37,7 @@ from latentcodec.errors import (
 )
 
 __all__ = [
+    "METADATA",
     "Box",
     "Chunk",
     "File",
@@ -47,6 +49,7 @@ __all__ = [
     "check_metadata",
     "default_tile_size",
     "gather",
+    "is_known",
     "pack",
     "read_chunks",
     "read_header",
@@ -56,7 +59,10 @@ __all__ = [
     "write_chunks",
 ]
 
-_ORDER = "HVCXTexgd"
+_ORDER = "HVCXTextgd"
+
+METADATA = {"profile": "C", "exif": "e", "xmp": "x", "text": "t"}
+"""Fields of File that hold stored metadata, and the letters of their chunks, in the order of the chunks."""
 
 # Steps to one of each kind of goal; a kind's number is its place.
 _GOAL_UNITS = {"quality": 40, "size": 1, "bpp": 1000, "psnr": 100}
@@ -137,7 +143,7 @@ class Goal:
 
 @dataclass(frozen=True)
 class File:
-    """A file's content; `profile`, `exif` and `xmp` are the stored bytes, compressed.
+    """A file's content; the fields of METADATA are the stored bytes, compressed.
 
     tiles: in the order of `header.tile_grid()`; only salvage leaves some None.
     autoencoder: the payload of the V chunk, exactly if the model number is EXTERNAL_MODEL.
@@ -152,6 +158,7 @@ class File:
     goal: Goal | None = None
     autoencoder: bytes | None = None
     cleanup: bytes | None = None
+    text: bytes | None = None
 
 
 def pack(file: File) -> bytes:
@@ -174,8 +181,10 @@ def pack(file: File) -> bytes:
         tiles.append(Chunk("T", tile.pack()))
     index = b"".join(write_varint(chunk_size(tile)) for tile in tiles) if len(tiles) > 1 else None
     goal = file.goal.pack() if file.goal else None
-    before = _present(H=header.pack(), V=file.autoencoder, C=file.profile, X=index)
-    chunks = [*before, *tiles, *_present(e=file.exif, x=file.xmp, g=goal, d=file.cleanup)]
+    payloads = {letter: getattr(file, name) for name, letter in METADATA.items()}
+    payloads |= {"H": header.pack(), "V": file.autoencoder, "X": index, "g": goal, "d": file.cleanup}
+    before, after = _ORDER.split("T")
+    chunks = [*_present(payloads, before), *tiles, *_present(payloads, after)]
     if len(chunks) > DEFAULT_LIMITS.max_chunks:
         raise InvalidArgument(
             f"file: {len(chunks)} chunks, readers accept {DEFAULT_LIMITS.max_chunks}; choose larger tiles"
@@ -183,8 +192,9 @@ def pack(file: File) -> bytes:
     return write_chunks(chunks)
 
 
-def _present(**payloads: bytes | None) -> list[Chunk]:
-    return [Chunk(letter, payload) for letter, payload in payloads.items() if payload is not None]
+def _present(payloads: Mapping[str, bytes | None], letters: Iterable[str]) -> list[Chunk]:
+    there = ((letter, payloads.get(letter)) for letter in letters)
+    return [Chunk(letter, payload) for letter, payload in there if payload is not None]
 
 
 def unpack(data: bytes, limits: Limits = DEFAULT_LIMITS) -> File:
@@ -200,7 +210,7 @@ def unpack(data: bytes, limits: Limits = DEFAULT_LIMITS) -> File:
     places: list[int] = []
     rank = 0
     for place, chunk in enumerate(chunks):
-        if chunk.type not in _ORDER:
+        if not is_known(chunk):
             check_known(chunk)
             continue
         previous, rank = rank, _ORDER.index(chunk.type)
@@ -226,17 +236,22 @@ def unpack(data: bytes, limits: Limits = DEFAULT_LIMITS) -> File:
     return gather(header, tiles, payloads)
 
 
+def is_known(chunk: Chunk) -> bool:
+    """Whether this version knows the chunk's type."""
+    return chunk.type in _ORDER
+
+
 def check_known(chunk: Chunk) -> None:
     """Raise UnsupportedChunk for a critical chunk that this version does not know."""
-    if chunk.type.isupper() and chunk.type not in _ORDER:
+    if chunk.type.isupper() and not is_known(chunk):
         raise UnsupportedChunk(
             f"the file needs chunk {chunk.type!r}, which this release does not know: upgrade latentcodec"
         )
 
 
 def check_metadata(payloads: dict[str, bytes], limits: Limits) -> None:
-    """Raise LimitExceeded where profile, EXIF and XMP are larger than the limits."""
-    size = sum(len(payloads.get(letter, b"")) for letter in "Cex")
+    """Raise LimitExceeded where the chunks of METADATA are together larger than the limits."""
+    size = sum(len(payloads.get(letter, b"")) for letter in METADATA.values())
     if size > limits.max_metadata_bytes:
         raise LimitExceeded(
             f"metadata: {size} bytes, the limit is {limits.max_metadata_bytes} (Limits.max_metadata_bytes)"
@@ -257,7 +272,7 @@ def read_index(payload: bytes | None, tile_count: int) -> list[int]:
 
 
 def gather(header: Header, tiles: Sequence[Tile | None], payloads: dict[str, bytes]) -> File:
-    """The file of these parts; payloads: those of the chunks V, C, e, x, g and d, by letter.
+    """The file of these parts; payloads: those of all chunks but H, X and T, by letter.
 
     Raises MalformedFile.
     """
@@ -267,15 +282,18 @@ def gather(header: Header, tiles: Sequence[Tile | None], payloads: dict[str, byt
             f"autoencoder: chunk 'V' is {state}, but the model number is {header.model_number}"
         )
     goal = Goal.unpack(payloads["g"]) if "g" in payloads else None
-    sidecars = payloads.get("C"), payloads.get("e"), payloads.get("x")
-    return File(header, tiles, *sidecars, goal, payloads.get("V"), payloads.get("d"))
+    metadata = {name: payloads.get(letter) for name, letter in METADATA.items()}
+    return File(
+        header, tiles, goal=goal, autoencoder=payloads.get("V"), cleanup=payloads.get("d"), **metadata
+    )
 
 
 def structure_bytes(data: bytes, limits: Limits = DEFAULT_LIMITS) -> int:
-    """Bytes of a file that are neither coded tiles, nor alpha, nor the chunks of profile, EXIF and XMP.
+    """Bytes of a file that are neither coded tiles, nor alpha, nor the chunks of METADATA.
 
     At most 64 for one tile as a writer makes it. Raises as `unpack` does.
     """
     file = unpack(data, limits)
     coded = sum(len(tile.stream) + len(tile.alpha or b"") for tile in file.tiles if tile)
-    return len(data) - coded - sum(map(chunk_size, _present(C=file.profile, e=file.exif, x=file.xmp)))
+    metadata = {letter: getattr(file, name) for name, letter in METADATA.items()}
+    return len(data) - coded - sum(map(chunk_size, _present(metadata, metadata)))

@@ -21,6 +21,7 @@ from latentcodec.container.file import (
     check_known,
     check_metadata,
     gather,
+    is_known,
     read_index,
     unpack,
 )
@@ -123,7 +124,7 @@ class _Walk:
         check_known(chunk)
         if chunk.type == "T":
             self._place(Tile.unpack(chunk.payload, self.header.has_alpha))
-        elif chunk.type.isupper() or chunk.type in "exgd":
+        elif chunk.type.isupper() or is_known(chunk):
             if chunk.type in self.payloads or chunk.type == "H":
                 raise MalformedFile(f"chunk {chunk.type!r} is repeated")
             if chunk.type == "g":

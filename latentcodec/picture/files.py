@@ -21,6 +21,7 @@ from latentcodec.errors import InvalidArgument, UnsupportedImage
 from latentcodec.picture.guard import open_image
 from latentcodec.picture.metadata import DroppedDataWarning, picture_tags, sound_exif
 from latentcodec.picture.picture import MAX_PIXELS, Picture, from_pillow, pillow_errors, to_pillow
+from latentcodec.picture.text import add_png_text
 
 __all__ = ["open_picture", "save_picture"]
 
@@ -170,9 +171,11 @@ def _metadata_options(picture: Picture, kind: str, label: str) -> dict[str, Any]
     if kind == "JPEG":
         exif = _fitting(exif, _MARKER, "EXIF", label)
         xmp = _fitting(xmp, _MARKER - _JPEG_XMP_HEADER, "XMP", label)
-    if kind == "PNG" and xmp:
+    if kind == "PNG" and (xmp or picture.text):
         info = PngImagePlugin.PngInfo()
-        info.add_itxt("XML:com.adobe.xmp", xmp)
+        if xmp:
+            info.add_itxt("XML:com.adobe.xmp", xmp)
+        add_png_text(info, picture.text)
         options["pnginfo"] = info
         xmp = b""
     return options | ({"exif": exif} if exif else {}) | ({"xmp": xmp} if xmp else {})

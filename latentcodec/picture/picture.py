@@ -11,7 +11,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -35,6 +35,7 @@ from latentcodec.picture.metadata import (
     upright_xmp,
 )
 from latentcodec.picture.samples import Plane, ReducedDepthWarning, stored_depth, to_planes
+from latentcodec.picture.text import Text, check_text, read_text
 
 __all__ = [
     "MAX_PIXELS",
@@ -85,9 +86,12 @@ class Picture:
     exif: bytes | None = None
     """TIFF bytes, without JPEG's "Exif\\0\\0" in front; its Orientation is 1 or absent."""
     xmp: bytes | None = None
+    text: Text = ()
+    """Pairs of key (1 to 255 bytes of UTF-8, without NUL) and value; a key may be there more than once."""
 
     def __post_init__(self) -> None:
         pixels, alpha = self.pixels, self.alpha
+        check_text(self.text)
         if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3 or pixels.size == 0:
             raise InvalidArgument(
                 f"pixels are a non-empty uint8 array (H, W, 3), these are {pixels.dtype} {pixels.shape}"
@@ -168,13 +172,14 @@ def from_pillow(image: Image.Image, *, name: str = "", max_pixels: int = MAX_PIX
     exif, xmp = read_exif(image, name), read_xmp(image)
     turn = 1 if hasattr(image, "tag_v2") else orientation(exif, xmp)  # Pillow turns a TIFF as it loads it
     profile = _kept_profile(image, planes.ndim == 2, name)
-    return _picture(planes, alpha, turn, profile=profile, exif=upright_exif(exif), xmp=upright_xmp(xmp))
+    picture = _picture(planes, alpha, turn, profile=profile, exif=upright_exif(exif), xmp=upright_xmp(xmp))
+    return replace(picture, text=read_text(image))
 
 
 def to_pillow(picture: Picture) -> Image.Image:
-    """A Pillow image of mode L, LA, RGB or RGBA; its info holds icc_profile, exif and xmp if there are any,
-    the exif as Pillow likes it, with "Exif\\0\\0" in front. EXIF that would cost Pillow too much to take
-    apart is dropped with a DroppedDataWarning.
+    """A Pillow image of mode L, LA, RGB or RGBA; its info holds icc_profile, exif, xmp and text if there are
+    any: the exif as Pillow likes it, with "Exif\\0\\0" in front, text as pairs of key and value. EXIF that
+    would cost Pillow too much to take apart is dropped with a DroppedDataWarning.
     """
     planes = picture.pixels[..., 0] if picture.gray else picture.pixels
     if picture.alpha is not None:
@@ -182,7 +187,7 @@ def to_pillow(picture: Picture) -> Image.Image:
     image = Image.fromarray(planes)
     exif = sound_exif(picture.exif, "the picture")
     exif = b"Exif\0\0" + exif if exif else None
-    metadata = {"icc_profile": picture.profile, "exif": exif, "xmp": picture.xmp}
+    metadata = {"icc_profile": picture.profile, "exif": exif, "xmp": picture.xmp, "text": picture.text}
     image.info.update({key: value for key, value in metadata.items() if value})
     return image
 

@@ -56,6 +56,14 @@ def test_metadata_and_tiles(native: NativeCodec, monkeypatch: pytest.MonkeyPatch
     assert found.profile
     assert found.exif
     assert found.xmp
+    assert found.text == ()
+
+
+def test_text(codec: Codec) -> None:
+    text = (("parameters", "a cat\nSteps: 20"), ("prompt", "ねこ"))
+    found = info(codec.encode(Picture(photograph(width=40, height=40), text=text)))
+    assert found.text == text
+    assert found.structure_bytes <= 64
 
 
 def test_goal(codec: Codec) -> None:

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from latentcodec.container.chunks import PREAMBLE
 from latentcodec.container.file import (
+    METADATA,
     Chunk,
     File,
     Goal,
@@ -59,7 +60,13 @@ def make_file(
     return File(header, tiles, **extra)  # type: ignore[arg-type]
 
 
-EVERYTHING = {"profile": b"ICC" * 9, "exif": b"EXIF", "xmp": b"<xmp/>", "goal": Goal("size", 5000, 31.41)}
+EVERYTHING = {
+    "profile": b"ICC" * 9,
+    "exif": b"EXIF",
+    "xmp": b"<xmp/>",
+    "text": b"text",
+    "goal": Goal("size", 5000, 31.41),
+}
 
 relaxed = settings(deadline=None)  # the machine may be busy
 
@@ -74,7 +81,7 @@ goals = st.builds(
 @st.composite
 def files(draw: st.DrawFn) -> File:
     optional = st.none() | st.binary(max_size=60)
-    extra = {"profile": draw(optional), "exif": draw(optional), "xmp": draw(optional)}
+    extra = {name: draw(optional) for name in METADATA}
     columns, rows, channels = draw(st.integers(1, 4)), draw(st.integers(1, 3)), draw(st.integers(1, 4))
     seed = draw(st.integers(0, 9))
     return make_file(columns, rows, channels, seed, **extra, goal=draw(st.none() | goals))
@@ -133,7 +140,7 @@ def test_round_trip(file: File) -> None:
     data = pack(file)
     assert unpack(data) == file
     letters = "".join(chunk.type for chunk in read_chunks(data))
-    assert letters == "".join(sorted(letters, key="HCXTexg".index))
+    assert letters == "".join(sorted(letters, key="HCXTextg".index))
 
 
 @pytest.mark.parametrize("kind", ["quality", "size", "bpp", "psnr"])
@@ -177,7 +184,7 @@ def test_structure_is_at_most_64_bytes_on_one_tile() -> None:
 @given(files())
 def test_structure_and_payloads_are_the_whole_file(file: File) -> None:
     payload = sum(len(tile.stream) + len(tile.alpha or b"") for tile in file.tiles if tile)
-    bare = replace(file, profile=None, exif=None, xmp=None)
+    bare = replace(file, **dict.fromkeys(METADATA))
     assert structure_bytes(pack(file)) == structure_bytes(pack(bare)) == len(pack(bare)) - payload
 
 
@@ -281,7 +288,7 @@ def reordered() -> Iterator[tuple[list[Chunk], type[FormatError], str]]:
         if "T" not in (every[place].type, every[place + 1].type) and place:
             swapped = [*every[:place], every[place + 1], every[place], *every[place + 2 :]]
             yield swapped, MalformedFile, "repeated or out of order"
-    for letter in "HCXexg":
+    for letter in "HCXextg":
         place = every.index(by_type[letter])
         yield (
             [*every[:place], by_type[letter], *every[place:]],
@@ -337,13 +344,13 @@ def test_mutations_behind_the_checksums(file: File, data: st.DataObject) -> None
     payload = bytearray(chunks[place].payload)
     cut = data.draw(st.integers(0, len(payload)))
     payload[cut : cut + data.draw(st.integers(0, 4))] = data.draw(st.binary(max_size=4))
-    letter = data.draw(st.just(chunks[place].type) | st.sampled_from("HCXTexgAq"))
+    letter = data.draw(st.just(chunks[place].type) | st.sampled_from("HCXTextgAq"))
     changed = write_chunks([*chunks[:place], Chunk(letter, bytes(payload)), *chunks[place + 1 :]])
     try:
         result = unpack(changed)
     except LatentCodecError:
         return
-    known = [chunk for chunk in read_chunks(changed) if chunk.type in "HCXTexg"]
+    known = [chunk for chunk in read_chunks(changed) if chunk.type in "HCXTextg"]
     assert result.goal is not None or "g" not in "".join(chunk.type for chunk in known) or letter == "g"
     if result.goal == file.goal and (result.goal or all(chunk.type != "g" for chunk in known)):
         assert pack(result) == write_chunks(known)
@@ -376,10 +383,10 @@ def test_noise(noise: bytes) -> None:
 
 
 def test_metadata_is_limited() -> None:
-    data = pack(make_file(1, 1, profile=b"p" * 10, exif=b"e" * 10, xmp=b"x" * 10))
-    unpack(data, Limits(max_metadata_bytes=30))
-    with pytest.raises(LimitExceeded, match="metadata: 30 bytes, the limit is 29"):
-        unpack(data, Limits(max_metadata_bytes=29))
+    data = pack(make_file(1, 1, profile=b"p" * 10, exif=b"e" * 10, xmp=b"x" * 10, text=b"t" * 5))
+    unpack(data, Limits(max_metadata_bytes=35))
+    with pytest.raises(LimitExceeded, match="metadata: 35 bytes, the limit is 34"):
+        unpack(data, Limits(max_metadata_bytes=34))
 
 
 def test_the_header_is_judged_before_the_rest() -> None:

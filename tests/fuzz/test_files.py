@@ -98,7 +98,14 @@ def seeds() -> dict[str, bytes]:
     """One small file of each kind."""
     pixels = photograph(width=48, height=40)
     alpha = np.indices((40, 48)).sum(0).astype(np.uint8)
-    whole = Picture(pixels, alpha, profile=SRGB, exif=b"Exif\0\0II*\0\x08\0\0\0\0\0\0\0\0\0", xmp=b"<x/>")
+    whole = Picture(
+        pixels,
+        alpha,
+        profile=SRGB,
+        exif=b"Exif\0\0II*\0\x08\0\0\0\0\0\0\0\0\0",
+        xmp=b"<x/>",
+        text=(("a", "b\n"),),
+    )
     wide = np.tile(photograph(width=100, height=48), (1, 3, 1))
     flat = replace(whole, pixels=pixels // 64 * 64, alpha=None)
     files = {
@@ -167,7 +174,7 @@ def changed_file(random: Random) -> tuple[str, bytes]:
             other = random.randrange(len(chunks))
             chunks[place], chunks[other] = chunks[other], chunks[place]
         else:
-            chunks[place] = Chunk(random.choice("HVCXTexgdAzq"), chunk.payload)
+            chunks[place] = Chunk(random.choice("HVCXTextgdAzq"), chunk.payload)
         chunks = chunks or [chunk]
     data = write_chunks(chunks)
     return kind, data[: random.randrange(len(data))] if random.random() < 0.1 else data

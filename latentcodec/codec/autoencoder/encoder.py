@@ -108,7 +108,7 @@ class LatentEncoder(BaseEncoder):
             coded = coder.encode(latents[:, y0:y1, x0:x1])
             plane[:, y0:y1, x0:x1] = coded.values
             tiles.append(Tile(number, coded.digest, self._alpha(number, box), coded.stream))
-        file = File(header, tiles, self._profile, self._exif, self._xmp, autoencoder=chunk.pack())
+        file = File(header, tiles, autoencoder=chunk.pack(), **self._metadata)
         if self.cleanup is not None:
             stored = self.cleanup.undecided(codec, header, latents, coder.dequantise(plane))
             file = replace(file, cleanup=stored)

@@ -103,7 +103,7 @@ class NativeEncoder(BaseEncoder):
             Tile(number, coded.digest, self._alpha(number, box), coded.stream)
             for number, (box, coded) in enumerate(zip(header.tile_grid(), encoded, strict=True))
         ]
-        file = File(header, tiles, self._profile, self._exif, self._xmp)
+        file = File(header, tiles, **self._metadata)
         return Encoded(file, pack(file)), plane
 
     def without_loss(self, limit: float = math.inf) -> Attempt | None:
@@ -116,7 +116,7 @@ class NativeEncoder(BaseEncoder):
         lossless = pixel_tiles(self.picture, self.effort, self._alpha, limit, always=always)
         if lossless is None:
             return None
-        file = File(*lossless, self._profile, self._exif, self._xmp)
+        file = File(*lossless, **self._metadata)
         data = pack(file)
         return Attempt(file.header.quality_level, len(data), math.inf, Encoded(file, data))
 
