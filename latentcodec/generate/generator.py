@@ -38,6 +38,14 @@ from latentcodec.generate.latents import (
     to_tensor,
 )
 from latentcodec.generate.models import Model, Offload, PathLike, open_model
+from latentcodec.generate.parameters import (
+    DEPTH_TO_IMAGE,
+    IMAGE_TO_IMAGE,
+    INPAINT,
+    TEXT_TO_IMAGE,
+    UPSCALE,
+    Parameters,
+)
 from latentcodec.generate.text_to_image import Task, need, text_to_image
 from latentcodec.generate.upscale import FACTOR, upscale
 
@@ -62,7 +70,7 @@ class Generated:
     """
 
     images: list[Image.Image]
-    parameters: list[Any]
+    parameters: list[Parameters]
     latents: Tensor
     notes: tuple[str, ...] = ()
 
@@ -154,7 +162,9 @@ class Generator:
         """
         side = self.model.defaults.side
         wanted = check_size((side, side) if size is None else size)
-        return self._make(prompt, wanted, None, lambda task: text_to_image(self.model, task), **options)
+        return self._make(
+            TEXT_TO_IMAGE, prompt, wanted, lambda task: text_to_image(self.model, task), **options
+        )
 
     def image_to_image(
         self,
@@ -174,10 +184,11 @@ class Generator:
         pixels = to_pixels(image, size)
         latents = self._encode(pixels)
         return self._make(
+            IMAGE_TO_IMAGE,
             prompt,
             (pixels.shape[1], pixels.shape[0]),
-            self._strength(strength),
             lambda task: image_to_image(self.model, task, latents),
+            strength=self._strength(strength),
             **options,
         )
 
@@ -202,10 +213,11 @@ class Generator:
         wanted = (pixels.shape[1], pixels.shape[0])
         inside, notes = read_mask(mask, wanted)
         made = self._make(
+            INPAINT,
             prompt,
             wanted,
-            1.0 if strength is None else strength,
             lambda task: inpaint(self.model, task, pixels, inside),
+            strength=1.0 if strength is None else strength,
             **options,
         )
         images = [composed(image, pixels, inside) for image in made.images]
@@ -230,10 +242,11 @@ class Generator:
         depth = estimate_depth(self.model, to_tensor(pixels, 1, like))
         latents = self._encode(pixels)
         return self._make(
+            DEPTH_TO_IMAGE,
             prompt,
             (pixels.shape[1], pixels.shape[0]),
-            self._strength(strength),
             lambda task: depth_to_image(self.model, task, latents, depth),
+            strength=self._strength(strength),
             **options,
         )
 
@@ -254,7 +267,12 @@ class Generator:
         pixels = to_pixels(image)
         wanted = check_size((pixels.shape[1] * FACTOR, pixels.shape[0] * FACTOR))
         return self._make(
-            prompt, wanted, None, lambda task: upscale(self.model, task, pixels, noise_level), **options
+            UPSCALE,
+            prompt,
+            wanted,
+            lambda task: upscale(self.model, task, pixels, noise_level),
+            noise_level=noise_level,
+            **options,
         )
 
     def _strength(self, strength: float | None) -> float:
@@ -262,14 +280,20 @@ class Generator:
 
     def _make(
         self,
+        name: str,
         prompt: str | Sequence[str],
         size: tuple[int, int],
-        strength: float | None,
         pipeline: Callable[[Task], Tensor],
+        *,
+        strength: float | None = None,
+        noise_level: int | None = None,
         **options: Unpack[Options],
     ) -> Generated:
-        """Run a pipeline batch by batch, and decode what it gives."""
+        """Run a pipeline batch by batch, and decode what it gives. name: of parameters.PIPELINES."""
         model = self.model
+        unknown = sorted(set(options) - Options.__annotations__.keys())
+        if unknown:
+            raise InvalidArgument(f"{unknown[0]}: {name} takes no such option", tuple(unknown))
         prompts = [prompt] if isinstance(prompt, str) else list(prompt)
         if not prompts or not all(isinstance(text, str) for text in prompts):
             raise InvalidArgument("prompt: it is a text, or a sequence of at least one")
@@ -304,7 +328,33 @@ class Generator:
             sampled = pipeline(task)
             images += self.decode(sampled, size)
             latents.append(sampled.float().cpu() if model.state_dtype == torch.float32 else sampled.cpu())
-        return Generated(images, [], torch.cat(latents), tuple(model.notes))
+        parameters = [
+            replace(self._parameters(settings, options), prompt=text, seed=seed, pipeline=name,
+                    width=size[0], height=size[1], strength=strength, noise_level=noise_level)
+            for text, seed in zip(prompts, seeds, strict=True)
+        ]  # fmt: skip
+        return Generated(images, parameters, torch.cat(latents), tuple(model.notes))
+
+    def _parameters(self, settings: Settings, options: Options) -> Parameters:
+        """What all pictures of a call have in common."""
+        model = self.model
+        return Parameters(
+            negative=options.get("negative", ""),
+            steps=settings.steps,
+            guidance=settings.guidance,
+            rescale=settings.rescale or None,
+            sampler=settings.sampler,
+            spacing=settings.spacing,
+            karras=settings.karras or None,
+            eta=settings.eta or None,
+            model=model.name,
+            fingerprint=model.fingerprint,
+            prediction=model.detected.prediction,
+            vae=model.vae,
+            loras=model.loras,
+            fast_decode=model.fast is not None or None,
+            dtype=str(model.dtype).removeprefix("torch."),
+        )
 
     def decode(self, latents: Tensor, size: tuple[int, int]) -> list[Image.Image]:
         """Pillow images of (width, height) from latents (B, C, h, w). Raises ModelError for pictures of NaN."""

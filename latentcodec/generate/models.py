@@ -16,6 +16,7 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -29,7 +30,7 @@ from latentcodec.generate.defaults import Defaults, defaults_of
 from latentcodec.nn.device import choose_device, full_precision
 from latentcodec.nn.stable_diffusion.depth import DepthEstimator
 from latentcodec.nn.stable_diffusion.unet import UNet
-from latentcodec.weights.checkpoints.detected import VELOCITY, Detected, describe
+from latentcodec.weights.checkpoints.detected import UNET, VELOCITY, Detected, describe
 from latentcodec.weights.checkpoints.families import AUTOENCODERS, FAMILIES, latent_space
 from latentcodec.weights.load import (
     LoadedAutoencoder,
@@ -38,6 +39,7 @@ from latentcodec.weights.load import (
     load_text_encoder,
     load_unet,
 )
+from latentcodec.weights.lora import merge_lora, read_lora
 from latentcodec.weights.store import list_models, resolve
 
 DTYPES = {
@@ -59,8 +61,9 @@ Offload = Literal["auto", "always", "never"]
 class Model:
     """A loaded model. unet is its network, call what runs it (compiled, or replayed as a CUDA graph).
 
-    fast: a tiny autoencoder of the same latents, for previews and quick pictures. notes: what was decided
-    while it was loaded, for people.
+    fast: a tiny autoencoder of the same latents, for previews and quick pictures. vae: what was named in place
+    of the model's own autoencoder. loras: names and weights of what was merged. fingerprint: of the UNet,
+    where the store knows it. notes: what was decided while it was loaded, for people.
     """
 
     name: str
@@ -76,6 +79,9 @@ class Model:
     depth: DepthEstimator | None = None
     fast: LoadedAutoencoder | None = None
     offload: bool = False
+    vae: str | None = None
+    loras: tuple[tuple[str, float], ...] = ()
+    fingerprint: str | None = None
     notes: list[str] = field(default_factory=list)
 
     @property
@@ -190,9 +196,7 @@ def open_model(
     autoencoder = _autoencoder(model, vae, detected.family, precision)
     fast = _fast(fast_decode, detected.family, precision) if fast_decode else None
     towers = TextTowers(text, second, detected.family)
-    notes = [describe(detected)]
-    for lora in loras:
-        notes.append(_merge(lora, unet.module, towers))
+    merged = tuple(_merge(lora, unet.module, towers) for lora in loras)
     stored = resolve(model)
     few_steps = any(_FEW_STEPS.search(name) for name in (stored.name, stored.path.name, stored.source))
     loaded = Model(
@@ -208,7 +212,10 @@ def open_model(
         defaults=defaults_of(detected.family, detected.prediction, few_steps=few_steps),
         depth=depth,
         fast=fast,
-        notes=notes,
+        vae=None if vae is None else Path(vae).name,
+        loras=merged,
+        fingerprint=stored.fingerprints.get(UNET),
+        notes=[describe(detected)],
     )
     _place(loaded, offload)
     if compile:
@@ -268,12 +275,11 @@ def _tiny_kind(family: str) -> str:
     return tiny[0]
 
 
-def _merge(lora: PathLike | tuple[PathLike, float], unet: UNet, towers: TextTowers) -> str:
-    from latentcodec.weights.lora import merge_lora, read_lora
-
+def _merge(lora: PathLike | tuple[PathLike, float], unet: UNet, towers: TextTowers) -> tuple[str, float]:
+    """Merge a LoRA; its name and weight."""
     path, weight = lora if isinstance(lora, tuple) else (lora, 1.0)
     merge_lora(read_lora(path), weight, unet=unet, text_encoder=towers.first, text_encoder_2=towers.second)
-    return f"LoRA {os.fspath(path)}: merged with weight {weight:g}"
+    return Path(path).stem, float(weight)
 
 
 def _place(model: Model, offload: Offload) -> None:
