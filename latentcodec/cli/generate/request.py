@@ -25,6 +25,7 @@ from latentcodec.generate.defaults import (
     UPSCALE,
 )
 from latentcodec.generate.parameters import Parameters, from_bytes
+from latentcodec.generate.prompt import chunks_of
 
 if TYPE_CHECKING:
     from latentcodec.weights.checkpoints.manifest import Stored
@@ -110,6 +111,8 @@ def read_request(pipeline: str, prompt: str | None, options: Mapping[str, Any]) 
         opening["safety_checker"] = options["safety_checker"]
     model = _model(pipeline, options, found, source)
     text = prompt if prompt is not None else found.prompt
+    for each in (text, called["negative"]):
+        chunks_of(each)  # an error in it is better said before gigabytes are read
     return Request(pipeline, text, model, wanted("seed"), opening, called)
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import io
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from latentcodec.cli.console import say
@@ -26,6 +26,8 @@ from latentcodec.generate.defaults import (
 )
 
 if TYPE_CHECKING:
+    from PIL import Image
+
     from latentcodec.generate.generator import Generated, Generator, Progress
     from latentcodec.picture.picture import Picture
 
@@ -51,7 +53,14 @@ def read_picture(source: str, device: str) -> Picture:
     return Codec(device=device).decode_picture(data)[0]
 
 
-def carry_out(request: Request, inputs: tuple[Any, ...], jobs: list[Job], options: Mapping[str, Any]) -> None:
+def read_mask(source: str) -> Image.Image:
+    """A mask's picture, in gray."""
+    from latentcodec.picture.picture import to_pillow
+
+    return to_pillow(read_picture(source, "cpu")).convert("L")
+
+
+def carry_out(request: Request, inputs: Sequence[Any], jobs: list[Job], options: Mapping[str, Any]) -> None:
     """Make the pictures of the jobs and write them, with a line for each unless --quiet."""
     quiet, verbose = options["quiet"], options["verbose"]
     from latentcodec.generate.generator import MAX_BATCH, Generator
