@@ -17,6 +17,10 @@ from typing import Literal, cast
 
 from latentcodec.errors import InvalidArgument
 
+TEXT_TO_IMAGE, IMAGE_TO_IMAGE, INPAINT = "text to image", "image to image", "inpaint"
+DEPTH_TO_IMAGE, UPSCALE = "depth to image", "upscale"
+PIPELINES = (TEXT_TO_IMAGE, IMAGE_TO_IMAGE, INPAINT, DEPTH_TO_IMAGE, UPSCALE)
+
 SamplerName = Literal["ddim", "plms", "euler", "euler-a", "dpm++2m", "lcm"]
 SpacingName = Literal["leading", "linspace", "trailing"]
 

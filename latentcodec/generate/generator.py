@@ -21,7 +21,17 @@ from torch import Tensor
 
 from latentcodec.diffusion.samplers import Step
 from latentcodec.errors import InvalidArgument, ModelError
-from latentcodec.generate.defaults import NOISE_LEVEL, Settings, settle, whole
+from latentcodec.generate.defaults import (
+    DEPTH_TO_IMAGE,
+    IMAGE_TO_IMAGE,
+    INPAINT,
+    NOISE_LEVEL,
+    TEXT_TO_IMAGE,
+    UPSCALE,
+    Settings,
+    settle,
+    whole,
+)
 from latentcodec.generate.depth_to_image import PLANES as DEPTH_PLANES
 from latentcodec.generate.depth_to_image import depth_to_image, estimate_depth
 from latentcodec.generate.image_to_image import image_to_image
@@ -38,14 +48,7 @@ from latentcodec.generate.latents import (
     to_tensor,
 )
 from latentcodec.generate.models import Model, Offload, PathLike, open_model
-from latentcodec.generate.parameters import (
-    DEPTH_TO_IMAGE,
-    IMAGE_TO_IMAGE,
-    INPAINT,
-    TEXT_TO_IMAGE,
-    UPSCALE,
-    Parameters,
-)
+from latentcodec.generate.parameters import Parameters
 from latentcodec.generate.text_to_image import Task, need, text_to_image
 from latentcodec.generate.upscale import FACTOR, upscale
 
@@ -289,7 +292,7 @@ class Generator:
         noise_level: int | None = None,
         **options: Unpack[Options],
     ) -> Generated:
-        """Run a pipeline batch by batch, and decode what it gives. name: of parameters.PIPELINES."""
+        """Run a pipeline batch by batch, and decode what it gives. name: of defaults.PIPELINES."""
         model = self.model
         unknown = sorted(set(options) - Options.__annotations__.keys())
         if unknown:

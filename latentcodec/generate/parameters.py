@@ -32,17 +32,13 @@ from latentcodec.codec.sidecar import unpack_sidecar, unpack_text
 from latentcodec.container.chunks import DEFAULT_LIMITS
 from latentcodec.container.file import unpack
 from latentcodec.errors import InvalidArgument, NotLatentCodecFile
-from latentcodec.generate.defaults import SAMPLERS
+from latentcodec.generate.defaults import IMAGE_TO_IMAGE, INPAINT, SAMPLERS, TEXT_TO_IMAGE
 from latentcodec.picture.directories import EXIF_IFD
 from latentcodec.picture.files import open_picture
 from latentcodec.picture.text import Text
 
 TEXT_KEY, JSON_KEY = "parameters", "latentcodec"  # of a file's texts
 MAX_CHARACTERS = 1 << 17  # of either; bounds the time
-
-TEXT_TO_IMAGE, IMAGE_TO_IMAGE, INPAINT = "text to image", "image to image", "inpaint"
-DEPTH_TO_IMAGE, UPSCALE = "depth to image", "upscale"
-PIPELINES = (TEXT_TO_IMAGE, IMAGE_TO_IMAGE, INPAINT, DEPTH_TO_IMAGE, UPSCALE)
 
 _USER_COMMENT = 0x9286  # Exif 2.32, 4.6.5
 _LONG, _UNDEFINED_TYPE = 4, 7  # Pillow would write it as bytes, against the standard

@@ -17,12 +17,9 @@ from PIL import Image, PngImagePlugin
 
 import latentcodec
 from latentcodec.errors import InvalidArgument, UnreadableImage
+from latentcodec.generate.defaults import DEPTH_TO_IMAGE, IMAGE_TO_IMAGE, INPAINT, TEXT_TO_IMAGE
 from latentcodec.generate.parameters import (
-    DEPTH_TO_IMAGE,
-    IMAGE_TO_IMAGE,
-    INPAINT,
     MAX_CHARACTERS,
-    TEXT_TO_IMAGE,
     Parameters,
     exif_of,
     from_bytes,
