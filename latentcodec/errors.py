@@ -36,6 +36,7 @@ __all__ = [
     "MissingDependency",
     "ModelError",
     "NotLatentCodecFile",
+    "Superseded",
     "TargetUnreachable",
     "TrainingError",
     "TruncatedFile",
@@ -114,6 +115,10 @@ class UnsupportedImage(ImageError):
 
 class TargetUnreachable(LatentCodecError):
     """No quality reaches the target; the message names the reachable bound."""
+
+
+class Superseded(LatentCodecError):
+    """A newer request has taken the place of this one."""
 
 
 class TrainingError(LatentCodecError):

@@ -43,7 +43,9 @@ from latentcodec.picture.files import open_picture, save_picture
 from latentcodec.picture.picture import Picture, to_pillow
 
 if TYPE_CHECKING:  # what needs PyTorch is imported where it is used: files without loss need none
+    import numpy as np
     import torch
+    from numpy.typing import NDArray
 
     from latentcodec.codec.autoencoder.latent import LatentCodec
     from latentcodec.codec.cleanup.denoiser import CleanupDenoiser
@@ -105,6 +107,13 @@ class Codec:
 
             self._cleanup = load_request(cleanup_settings, self.device)
 
+    @classmethod
+    def around(cls, latent: LatentCodec, *, limits: Limits = DEFAULT_LIMITS) -> Codec:
+        """A Codec of an autoencoder that is loaded already, on its device."""
+        codec = cls(device=str(latent.device), limits=limits)
+        codec.model, codec._latent = latent.name, latent
+        return codec
+
     @cached_property
     def device(self) -> torch.device:
         """The device that the networks run on."""
@@ -155,6 +164,7 @@ class Codec:
         strip: bool = False,
         quantiser: str = SCALAR,
         effort: int = DEFAULT_EFFORT,
+        latents: NDArray[np.floating] | None = None,
     ) -> bytes:
         """Compress a picture.
 
@@ -170,6 +180,8 @@ class Codec:
         the native model (docs/training.md: what that does to other metrics), or refine an autoencoder's
         latents through its decoder, each about twice as long as the one before. quantiser, of autoencoders:
         "scalar", or "palette" for comparison, which has one rate and neither refinement nor prior.
+        latents: (channels, h, w), of an autoencoder, where the image is what they decode to: they are coded
+        as they are, where else the autoencoder would give the image its own.
         Raises InvalidArgument, TargetUnreachable (naming the reachable bound; also where even quality 100
         stays over 1 % under a size, and no file without loss fits), UnsupportedImage, UnreadableImage,
         LimitExceeded (pixels or profile).
@@ -186,7 +198,7 @@ class Codec:
             cleanup_unet=None if self._cleanup is None else self._cleanup.denoiser.name,
         )
         picture = as_picture(image, self.limits, self.model)
-        encoder = self._encoder(picture, strip, quantiser, effort)
+        encoder = self._encoder(picture, strip, quantiser, effort, latents)
 
         def attempt(level: int, *, rough: bool = False) -> Attempt:
             return encoder.attempt(level, measure=min_psnr is not None, rough=rough)
@@ -206,7 +218,14 @@ class Codec:
             met = meet_size(attempt, math.floor(numbers["target_size"]), quick, exact)
         return encoder.finish(met)
 
-    def _encoder(self, picture: Picture, strip: bool, quantiser: str, effort: int) -> BaseEncoder:
+    def _encoder(
+        self,
+        picture: Picture,
+        strip: bool,
+        quantiser: str,
+        effort: int,
+        latents: NDArray[np.floating] | None,
+    ) -> BaseEncoder:
         if self._latent is not None:
             from latentcodec.codec.autoencoder.encoder import LatentEncoder
 
@@ -219,7 +238,10 @@ class Codec:
                 cleanup=self._cleanup,
                 strip=strip,
                 limits=self.limits,
+                latents=None if latents is None else latents.astype("float64"),
             )
+        if latents is not None:
+            raise InvalidArgument("latents: for autoencoders only; name one as the model", ("latents",))
         from latentcodec.codec.native.encoder import NativeEncoder
 
         codec = self._load_native(picture.width * picture.height)

@@ -50,6 +50,14 @@ from latentcodec.generate.latents import (
 from latentcodec.generate.models import Model, Offload, PathLike, open_model
 from latentcodec.generate.parameters import Parameters
 from latentcodec.generate.text_to_image import Task, need, text_to_image
+from latentcodec.generate.to_codec import (
+    Source,
+    StoredLatents,
+    StoredPicture,
+    as_picture,
+    begin_with,
+    store_latents,
+)
 from latentcodec.generate.upscale import FACTOR, upscale
 
 MAX_BATCH = 4  # pictures at once on a GPU; on a CPU it is one, which is as fast and takes less memory
@@ -171,7 +179,7 @@ class Generator:
 
     def image_to_image(
         self,
-        image: Any,
+        image: Source,
         prompt: str | Sequence[str],
         *,
         strength: float | None = None,
@@ -180,24 +188,31 @@ class Generator:
     ) -> Generated:
         """Pictures of a prompt that resemble `image`.
 
-        image: a Pillow image, or uint8 (H, W), (H, W, 3), (H, W, 4). strength: 0 to 1, the share of the steps
+        image: a Pillow image, uint8 (H, W), (H, W, 3) or (H, W, 4), or a file's path; an .lci file of the
+        same latents is not decoded: the run begins with those that it stores. strength: 0 to 1, the share of the steps
         that is run; 1 forgets the image. size: what the image is resized to; by default its own.
         Raises InvalidArgument (a strength that leaves no step), ModelError and what reading a picture raises.
         """
-        pixels = to_pixels(image, size)
-        latents = self._encode(pixels)
-        return self._make(
+        source, notes = begin_with(self.model, image, size), []
+        if isinstance(source, StoredLatents):
+            wanted, latents = source.size, torch.from_numpy(source.latents)[None].to(self.model.state_dtype)
+            notes.append("it began with the latents of the file, not with its picture")
+        else:
+            pixels = to_pixels(source, size)
+            wanted, latents = (pixels.shape[1], pixels.shape[0]), self._encode(pixels)
+        made = self._make(
             IMAGE_TO_IMAGE,
             prompt,
-            (pixels.shape[1], pixels.shape[0]),
+            wanted,
             lambda task: image_to_image(self.model, task, latents),
             strength=self._strength(strength),
             **options,
         )
+        return replace(made, notes=(*made.notes, *notes))
 
     def inpaint(
         self,
-        image: Any,
+        image: Source,
         mask: Any,
         prompt: str | Sequence[str],
         *,
@@ -212,7 +227,7 @@ class Generator:
         which the notes say. strength: below 1 it begins with what the image has there; by default 1.
         Raises as image_to_image does, and InvalidArgument for a mask that is empty.
         """
-        pixels = to_pixels(image, size)
+        pixels = to_pixels(as_picture(self.model, image), size)
         wanted = (pixels.shape[1], pixels.shape[0])
         inside, notes = read_mask(mask, wanted)
         made = self._make(
@@ -228,7 +243,7 @@ class Generator:
 
     def depth_to_image(
         self,
-        image: Any,
+        image: Source,
         prompt: str | Sequence[str],
         *,
         strength: float | None = None,
@@ -240,7 +255,7 @@ class Generator:
         Arguments and errors are those of image_to_image; at a strength of 1 the colours are forgotten.
         """
         need(self.model, DEPTH_PLANES, "depth to image")
-        pixels = to_pixels(image, size)
+        pixels = to_pixels(as_picture(self.model, image), size)
         like = torch.empty(0, dtype=self.model.dtype, device=self.model.device)
         depth = estimate_depth(self.model, to_tensor(pixels, 1, like))
         latents = self._encode(pixels)
@@ -255,7 +270,7 @@ class Generator:
 
     def upscale(
         self,
-        image: Any,
+        image: Source,
         prompt: str | Sequence[str] = "",
         *,
         noise_level: int = NOISE_LEVEL,
@@ -267,7 +282,7 @@ class Generator:
         Large images go through in tiles, in bounded memory. Raises InvalidArgument, ModelError and what
         reading a picture raises.
         """
-        pixels = to_pixels(image)
+        pixels = to_pixels(as_picture(self.model, image))
         wanted = check_size((pixels.shape[1] * FACTOR, pixels.shape[0] * FACTOR))
         return self._make(
             UPSCALE,
@@ -358,6 +373,15 @@ class Generator:
             fast_decode=model.fast is not None or None,
             dtype=str(model.dtype).removeprefix("torch."),
         )
+
+    def store(self, made: Generated, index: int = 0, **rate: Any) -> StoredPicture:
+        """One of the pictures as an .lci file: its latents themselves, with its parameters as text.
+
+        rate: quality, a target, and effort, as for Codec.encode. Raises as Codec.encode does.
+        """
+        parameters = made.parameters[index]
+        size = made.images[index].size
+        return store_latents(self.model, made.latents[index], size, text=parameters.texts(), **rate)
 
     def decode(self, latents: Tensor, size: tuple[int, int]) -> list[Image.Image]:
         """Pillow images of (width, height) from latents (B, C, h, w). Raises ModelError for pictures of NaN."""

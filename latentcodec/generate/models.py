@@ -111,19 +111,19 @@ class Model:
 
     @contextmanager
     def on_device(self, *modules: nn.Module | None) -> Iterator[None]:
-        """The modules on the device, ready to run without gradients; where they lived before afterwards.
+        """As `holding`, and ready to run: in full precision and without gradients."""
+        with self.holding(*modules), full_precision(self.device):
+            yield
+
+    @contextmanager
+    def holding(self, *modules: nn.Module | None) -> Iterator[None]:
+        """The modules on the device, and where they lived before afterwards.
 
         Memory that runs out becomes an error that says what would help.
         """
-        there = [module for module in modules if module is not None]
-        with memory_errors(self), full_precision(self.device):
-            with placed(there, self.device) if self.offload else _as_they_are():
-                yield
-
-
-@contextmanager
-def _as_they_are() -> Iterator[None]:
-    yield
+        there = [module for module in modules if module is not None and self.offload]
+        with memory_errors(self), placed(there, self.device):
+            yield
 
 
 @contextmanager
