@@ -31,8 +31,8 @@ State = dict[str, Tensor]
 GELU = replace(TEXT, quick_gelu=False)
 SECOND = replace(GELU, width=12, projection=12)
 DEPTH = DepthConfig(
-    stem=8, backbone_widths=(8, 16, 16), backbone_depths=(1, 1, 1), norm_groups=2, width=16, layers=2, heads=2,
-    feed_forward=16, grid=2, taps=(1, 2), reassembled_widths=(16, 16), fusion_width=8,
+    stem=8, backbone_widths=(8, 16, 16), backbone_depths=(1, 1, 1), norm_groups=2, width=16, layers=2,
+    heads=2, feed_forward=16, grid=2, taps=(1, 2), reassembled_widths=(16, 16), fusion_width=8,
 )  # fmt: skip
 _SECOND_GENERATION = replace(UNET, linear_projections=True)
 UNETS: Mapping[str, UNetConfig] = {

@@ -108,10 +108,10 @@ def _run(pipeline: str, count: int, arguments: tuple[str, ...], options: Mapping
     jobs = plan_outputs(out, options["count"], options["format_"], inputs)
     # What follows loads PyTorch or large libraries.
     from latentcodec.cli.generate.request import read_request
-    from latentcodec.cli.generate.run import carry_out, read_mask, read_picture
+    from latentcodec.cli.generate.run import carry_out, read_input, read_mask
 
     request = read_request(pipeline, _read_prompt(prompt), options)
-    pictures: list[Any] = [read_picture(source, options["device"]) for source in inputs[:1]]
+    pictures: list[Any] = [read_input(source) for source in inputs[:1]]
     pictures += [read_mask(source) for source in inputs[1:]]
     carry_out(request, pictures, jobs, options)
 

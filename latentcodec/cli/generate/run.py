@@ -6,17 +6,16 @@ Request ─► Generator.open ───────┴─► its method, a batch
 
 from __future__ import annotations
 
-import io
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from latentcodec.cli.console import say
-from latentcodec.cli.files import Job, read_source
+from latentcodec.cli.files import PIPE, Job, read_source
 from latentcodec.cli.generate.outputs import is_lci, write_bytes, write_picture
 from latentcodec.cli.generate.progress import GenerationProgress, speed
 from latentcodec.cli.generate.request import COMMANDS, Request
-from latentcodec.container.chunks import SIGNATURE
+from latentcodec.errors import InvalidArgument
 from latentcodec.generate.defaults import (
     DEPTH_TO_IMAGE,
     IMAGE_TO_IMAGE,
@@ -29,6 +28,7 @@ if TYPE_CHECKING:
     from PIL import Image
 
     from latentcodec.generate.generator import Generated, Generator, Progress
+    from latentcodec.generate.to_codec import StoredLatents
     from latentcodec.picture.picture import Picture
 
 _METHODS = {
@@ -40,24 +40,22 @@ _METHODS = {
 }
 
 
-def read_picture(source: str, device: str) -> Picture:
-    """A picture file's picture, or what a .lci file decodes to; `-` is standard input."""
-    from latentcodec.picture.files import open_picture
+def read_input(source: str) -> Picture | StoredLatents:
+    """A picture file's picture, or what a .lci file holds; `-` is standard input."""
+    from latentcodec.generate.to_codec import image_of
 
-    job = Job(source, "")
-    data = read_source(job)
-    if not data.startswith(SIGNATURE):
-        return open_picture(io.BytesIO(data), name=job.name)
-    from latentcodec.codec.api import Codec
-
-    return Codec(device=device).decode_picture(data)[0]
+    job = Job(source, PIPE)
+    return image_of(read_source(job), job.name)
 
 
 def read_mask(source: str) -> Image.Image:
-    """A mask's picture, in gray."""
-    from latentcodec.picture.picture import to_pillow
+    """A mask's picture, in gray. Raises InvalidArgument for latents, which have no pixels yet."""
+    from latentcodec.picture.picture import Picture, to_pillow
 
-    return to_pillow(read_picture(source, "cpu")).convert("L")
+    mask = read_input(source)
+    if not isinstance(mask, Picture):
+        raise InvalidArgument(f"{Job(source, PIPE).name}: a mask is a picture: decompress it first")
+    return to_pillow(mask).convert("L")
 
 
 def carry_out(request: Request, inputs: Sequence[Any], jobs: list[Job], options: Mapping[str, Any]) -> None:
@@ -112,16 +110,16 @@ def carry_out(request: Request, inputs: Sequence[Any], jobs: list[Job], options:
                     say(_line(made, index, job, size, steps, seconds))
 
 
-def _write(generator: Generator, made: Generated, index: int, job: Job, options: Mapping[str, Any]) -> int:
-    """Write one of the pictures; its bytes."""
+def _write(generator: Generator, made: Generated, index: int, job: Job, options: Mapping[str, Any]) -> str:
+    """Write one of the pictures; its size in words, and of latents the PSNR against what was sampled."""
     if not is_lci(job, options["format_"]):
-        return write_picture(job, made.images[index], made.parameters[index], options["format_"])
-    from latentcodec.generate.to_codec import store
+        size = write_picture(job, made.images[index], made.parameters[index], options["format_"])
+        return f"{size} bytes"
+    stored = generator.store(made, index, quality=options["quality"])
+    return f"{write_bytes(job, stored.data)} bytes of {stored.psnr:.1f} dB"
 
-    return write_bytes(job, store(generator, made, index, options["quality"]))
 
-
-def _line(made: Generated, index: int, job: Job, size: int, steps: int, seconds: float) -> str:
+def _line(made: Generated, index: int, job: Job, size: str, steps: int, seconds: float) -> str:
     image = made.images[index]
-    made_of = f"{image.width}x{image.height}, {size} bytes, seed {made.parameters[index].seed}"
+    made_of = f"{image.width}x{image.height}, {size}, seed {made.parameters[index].seed}"
     return f"{job.target_name}: {made_of}, {steps} steps in {seconds:.1f} s ({speed(steps / seconds)})"

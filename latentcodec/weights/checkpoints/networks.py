@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, TypeVar
 
 import torch
@@ -65,11 +66,14 @@ def config_of(model: ModelFiles, component: str, known: Config | None) -> Any:
         return known
     if stated is None:
         return known
-    if known is not None:
-        shapes = (shapes_of(on_meta(_builder(config), config)) for config in (known, stated))
-        if next(shapes) == next(shapes):
-            return known
+    if known is not None and (stated == known or _config_shapes(stated) == _config_shapes(known)):
+        return known
     return stated
+
+
+@lru_cache(maxsize=16)  # of a network of full size they take a second
+def _config_shapes(config: Config) -> dict[str, Shape]:
+    return shapes_of(on_meta(_builder(config), config))
 
 
 def shapes_of(module: nn.Module) -> dict[str, Shape]:
