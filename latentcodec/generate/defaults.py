@@ -180,8 +180,9 @@ def settle(
     )
     if settings.run < 1 or not settings.strength:
         raise InvalidArgument(
-            f"strength {settings.strength:g} of {count} steps leaves none to run: take a strength of at least "
-            f"{1 / count:.2g}, or at least {least} steps"
+            f"strength {settings.strength:g} of {count} steps leaves none to run: take a strength of at "
+            f"least {1 / count:.2g}, or at least {least} steps",
+            ("strength", "steps"),
         )
     return settings
 

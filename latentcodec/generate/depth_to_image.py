@@ -1,7 +1,7 @@
-"""Depth to image: another picture of the same shapes. SD 2.0's depth model takes MiDaS's depth as a fifth plane.
+"""Depth to image: another picture of the same shapes, by SD 2.0's depth model.
 
     picture ─┬─► MiDaS ─► depth ─► -1 (far) to 1 (near), at the latent's size ─┐
-             └─► latents ─► + noise of the strength ───────────────────────────┴─► UNet's last steps ─► latents
+             └─► latents ─► + noise of the strength ───────────────────────────┴─► last steps ─► latents
 
 A flat depth, of which the references make NaN, is about 0 everywhere (nn/stable_diffusion/depth.py).
 """

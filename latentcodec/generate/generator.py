@@ -1,17 +1,14 @@
 """Generator: a diffusion model kept loaded, with a method for each pipeline.
 
-    Generator.open(model) ─► .text_to_image(prompt) ─► Generated: Pillow images, the parameters that made them,
-                             .image_to_image(...)       latents, notes
-    stream(generator.text_to_image, prompt) ─► Progress, Progress, ... Generated
+    Generator.open(model) ─► .text_to_image(prompt) ─► Generated: Pillow images, what made them, latents
+                             .image_to_image(...), .inpaint, .depth_to_image, .upscale
 
 Pictures are made in batches; each has a seed of its own, and is the same alone or in a batch.
 """
 
 from __future__ import annotations
 
-import queue
-import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypedDict, Unpack
 
@@ -20,7 +17,7 @@ from PIL import Image
 from torch import Tensor
 
 from latentcodec.diffusion.samplers import Step
-from latentcodec.errors import InvalidArgument, ModelError
+from latentcodec.errors import InvalidArgument
 from latentcodec.generate.defaults import (
     DEPTH_TO_IMAGE,
     IMAGE_TO_IMAGE,
@@ -39,14 +36,12 @@ from latentcodec.generate.inpaint import composed, inpaint, read_mask
 from latentcodec.generate.latents import (
     MAX_COUNT,
     check_size,
-    decode,
-    encode,
     preview,
     seeds_of,
-    to_images,
     to_pixels,
     to_tensor,
 )
+from latentcodec.generate.live import Progress
 from latentcodec.generate.models import Model, Offload, PathLike, open_model
 from latentcodec.generate.parameters import Parameters
 from latentcodec.generate.text_to_image import Task, need, text_to_image
@@ -59,17 +54,12 @@ from latentcodec.generate.to_codec import (
     store_latents,
 )
 from latentcodec.generate.upscale import FACTOR, upscale
+from latentcodec.nn.stable_diffusion.safety_checker import SafetyChecker, picture_for_checker
+from latentcodec.weights.safety_checker import load_safety_checker
+
+__all__ = ["MAX_BATCH", "Generated", "Generator", "Options", "Progress"]
 
 MAX_BATCH = 4  # pictures at once on a GPU; on a CPU it is one, which is as fast and takes less memory
-
-
-@dataclass(frozen=True)
-class Progress:
-    """After a step: how many of `steps` are done, over all batches; and how the first picture looks by now."""
-
-    step: int
-    steps: int
-    preview: Image.Image | None = None
 
 
 @dataclass(frozen=True)
@@ -91,7 +81,7 @@ class Options(TypedDict, total=False):
 
     negative: what the pictures should not show; of no effect at a guidance of 1 or less. steps: of the whole
     schedule. guidance: how strongly the prompt counts; up to 1 costs one network call a step instead of two.
-    rescale: 0 to 1, against the glare of strong guidance. sampler, spacing: of defaults.SAMPLERS and SPACINGS.
+    rescale: 0 to 1, against the glare of strong guidance. sampler, spacing: names of defaults.py.
     karras: noise levels of Karras et al. (2022), for euler and dpm++2m. eta: 0 to 1, DDIM's noise.
     seed: of the first picture; None draws one, which the parameters say. count: pictures of each prompt.
     batch: how many at once. callback: called after each step; what it raises ends the run. preview: whether
@@ -116,8 +106,9 @@ class Options(TypedDict, total=False):
 class Generator:
     """A loaded model that makes pictures. Not for several threads at once: see live.Latest."""
 
-    def __init__(self, model: Model) -> None:
-        self.model = model
+    def __init__(self, model: Model, checker: SafetyChecker | None = None) -> None:
+        """checker: withholds pictures that it flags; by default there is none."""
+        self.model, self.checker = model, checker
 
     @classmethod
     def open(
@@ -129,6 +120,7 @@ class Generator:
         vae: PathLike | None = None,
         loras: Sequence[PathLike | tuple[PathLike, float]] = (),
         fast_decode: bool | PathLike = False,
+        safety_checker: PathLike | None = None,
         prediction: str | None = None,
         family: str | None = None,
         compile: bool = False,
@@ -141,6 +133,8 @@ class Generator:
         else float32), "float16", "bfloat16" or "float32"; an autoencoder whose halves overflow is float32.
         vae: another autoencoder of the same latents. loras: files, or (file, weight), merged in this order.
         fast_decode: True or a path: pictures by a tiny autoencoder (TAESD), quicker and a little rougher.
+        safety_checker: the user's own file or folder of Stable Diffusion 1.x's: pictures that it flags come
+        out black, and the notes say so; off by default.
         prediction ("epsilon" or "v_prediction") and family override what was detected.
         compile: torch.compile the UNet, which takes minutes once. offload: "always" keeps the parts in the
         machine's memory and brings each to the GPU while it works; "auto" does so where they do not fit.
@@ -148,20 +142,20 @@ class Generator:
         Raises UnknownModel where there is no such model or a part of it is missing, InvalidWeights for
         damage, InvalidArgument for what does not go together, ModelError where memory runs out.
         """
-        return cls(
-            open_model(
-                model,
-                device=device,
-                dtype=dtype,
-                vae=vae,
-                loras=loras,
-                fast_decode=fast_decode,
-                prediction=prediction,
-                family=family,
-                compile=compile,
-                offload=offload,
-            )
+        checker = None if safety_checker is None else load_safety_checker(safety_checker)
+        loaded = open_model(
+            model,
+            device=device,
+            dtype=dtype,
+            vae=vae,
+            loras=loras,
+            fast_decode=fast_decode,
+            prediction=prediction,
+            family=family,
+            compile=compile,
+            offload=offload,
         )
+        return cls(loaded, checker)
 
     def text_to_image(
         self, prompt: str | Sequence[str], *, size: tuple[int, int] | None = None, **options: Unpack[Options]
@@ -189,8 +183,8 @@ class Generator:
         """Pictures of a prompt that resemble `image`.
 
         image: a Pillow image, uint8 (H, W), (H, W, 3) or (H, W, 4), or a file's path; an .lci file of the
-        same latents is not decoded: the run begins with those that it stores. strength: 0 to 1, the share of the steps
-        that is run; 1 forgets the image. size: what the image is resized to; by default its own.
+        same latents is not decoded: the run begins with those that it stores. strength: 0 to 1, the share of
+        the steps that is run; 1 forgets the image. size: what the image is resized to; by default its own.
         Raises InvalidArgument (a strength that leaves no step), ModelError and what reading a picture raises.
         """
         source, notes = begin_with(self.model, image, size), []
@@ -199,7 +193,7 @@ class Generator:
             notes.append("it began with the latents of the file, not with its picture")
         else:
             pixels = to_pixels(source, size)
-            wanted, latents = (pixels.shape[1], pixels.shape[0]), self._encode(pixels)
+            wanted, latents = (pixels.shape[1], pixels.shape[0]), self.model.encode(pixels)
         made = self._make(
             IMAGE_TO_IMAGE,
             prompt,
@@ -223,8 +217,8 @@ class Generator:
         """Pictures of `image` with the prompt shown where `mask` is white; elsewhere the pixels are its own.
 
         Models made for it (nine input channels) see what is around; others are guided by masking.
-        mask: a Pillow image, or (H, W) of bool or uint8; one of another size is resized by nearest neighbours,
-        which the notes say. strength: below 1 it begins with what the image has there; by default 1.
+        mask: a Pillow image, or (H, W) of bool or uint8; one of another size is resized by nearest
+        neighbours, which the notes say. strength: below 1 it begins with what is there; by default 1.
         Raises as image_to_image does, and InvalidArgument for a mask that is empty.
         """
         pixels = to_pixels(as_picture(self.model, image), size)
@@ -258,7 +252,7 @@ class Generator:
         pixels = to_pixels(as_picture(self.model, image), size)
         like = torch.empty(0, dtype=self.model.dtype, device=self.model.device)
         depth = estimate_depth(self.model, to_tensor(pixels, 1, like))
-        latents = self._encode(pixels)
+        latents = self.model.encode(pixels)
         return self._make(
             DEPTH_TO_IMAGE,
             prompt,
@@ -333,6 +327,7 @@ class Generator:
         batches = range(0, len(seeds), at_once)
         images: list[Image.Image] = []
         latents: list[Tensor] = []
+        notes = list(model.notes)
         for number, first in enumerate(batches):
             own = slice(first, first + at_once)
             task = Task(
@@ -344,14 +339,30 @@ class Generator:
                 callback=self._reporter(settings, number, len(batches), options),
             )
             sampled = pipeline(task)
-            images += self.decode(sampled, size)
+            decoded = model.decode(sampled, size)
+            for index, image in enumerate(decoded):
+                if self._flagged(image):  # nothing of it leaves, neither as a picture nor as latents
+                    decoded[index] = Image.new("RGB", image.size)
+                    sampled[index] = 0
+                    notes.append(f"the safety checker withheld the picture of seed {task.seeds[index]}")
+            images += decoded
             latents.append(sampled.float().cpu() if model.state_dtype == torch.float32 else sampled.cpu())
         parameters = [
             replace(self._parameters(settings, options), prompt=text, seed=seed, pipeline=name,
                     width=size[0], height=size[1], strength=strength, noise_level=noise_level)
             for text, seed in zip(prompts, seeds, strict=True)
         ]  # fmt: skip
-        return Generated(images, parameters, torch.cat(latents), tuple(model.notes))
+        without_graphs = getattr(model.call, "reason", None)
+        notes += [without_graphs] if without_graphs else []
+        return Generated(images, parameters, torch.cat(latents), tuple(notes))
+
+    def _flagged(self, image: Image.Image) -> bool:
+        """Whether the safety checker, which runs on the CPU, flags a picture."""
+        if self.checker is None:
+            return False
+        with torch.inference_mode():
+            flagged: list[bool] = self.checker(picture_for_checker(image, self.checker.config.side))
+        return flagged[0]
 
     def _parameters(self, settings: Settings, options: Options) -> Parameters:
         """What all pictures of a call have in common."""
@@ -383,30 +394,6 @@ class Generator:
         size = made.images[index].size
         return store_latents(self.model, made.latents[index], size, text=parameters.texts(), **rate)
 
-    def decode(self, latents: Tensor, size: tuple[int, int]) -> list[Image.Image]:
-        """Pillow images of (width, height) from latents (B, C, h, w). Raises ModelError for pictures of NaN."""
-        model = self.model
-        network = (model.fast or model.autoencoder).module
-        with model.on_device(network):
-            pictures = [decode(network, each[None].to(model.device)) for each in latents]
-        images = []
-        for picture in pictures:
-            if not bool(picture.isfinite().all()):
-                dtype = str(picture.dtype).removeprefix("torch.")
-                raise ModelError(
-                    f"{model.name}: the decoded picture is not finite in {dtype}; use dtype bfloat16 or float32"
-                )
-            images += to_images(picture, size)
-        return images
-
-    def _encode(self, pixels: Any) -> Tensor:
-        """The latents (1, C, h, w) of a picture (H, W, 3)."""
-        model = self.model
-        network = model.autoencoder.module
-        with model.on_device(network):
-            like = next(network.parameters())
-            return encode(network, to_tensor(pixels, model.downscale, like)).to(model.state_dtype)
-
     def _reporter(
         self, settings: Settings, number: int, batches: int, options: Options
     ) -> Callable[[Step], None] | None:
@@ -423,45 +410,3 @@ class Generator:
             callback(Progress(number * step.steps + step.index + 1, batches * step.steps, image))
 
         return report
-
-
-class _Closed(Exception):
-    """The consumer of a stream has gone."""
-
-
-def stream(
-    method: Callable[..., Generated], *arguments: Any, **options: Any
-) -> Iterator[Progress | Generated]:
-    """The progress of a Generator's method as it goes, and what it made at the end.
-
-        for event in stream(generator.text_to_image, "a lighthouse", preview=True):
-            ...
-
-    The work is done in a thread; closing the iterator ends it after the step that it is at. What the method
-    raises is raised here.
-    """
-    events: queue.Queue[Any] = queue.Queue()
-    closed = threading.Event()
-
-    def report(progress: Progress) -> None:
-        if closed.is_set():
-            raise _Closed
-        events.put(progress)
-
-    def work() -> None:
-        try:
-            events.put(method(*arguments, **options | {"callback": report}))
-        except BaseException as error:  # raised in the consumer
-            events.put(error)
-
-    thread = threading.Thread(target=work, name="latentcodec-generate", daemon=True)
-    thread.start()
-    try:
-        while not isinstance(event := events.get(), Generated):
-            if isinstance(event, BaseException):
-                raise event
-            yield event
-        yield event
-    finally:
-        closed.set()
-        thread.join()

@@ -16,7 +16,7 @@ from latentcodec.generate.text_to_image import Task, blank, conditions, need, ru
 
 
 def image_to_image(model: Model, task: Task, latents: Tensor) -> Tensor:
-    """Latents (B, C, h, w) of pictures that show the prompts and resemble one, whose latents are (1, C, h, w).
+    """Latents (B, C, h, w) of pictures that show the prompts and resemble one of latents (1, C, h, w).
 
     The strength is of task.settings. Raises as text_to_image does.
     """

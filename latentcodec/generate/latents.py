@@ -102,7 +102,10 @@ def to_pixels(image: ImageLike | Picture, size: tuple[int, int] | None = None) -
 
 
 def to_tensor(pixels: Pixels, grain: int, like: Tensor) -> Tensor:
-    """Pixels (H, W, 3) -> (1, 3, H', W') in 0..1, the last row and column repeated up to multiples of `grain`."""
+    """Pixels (H, W, 3) -> (1, 3, H', W') in 0..1, the last row and column repeated to multiples of `grain`.
+
+    like: has the device and the precision.
+    """
     padded = torch.from_numpy(np.ascontiguousarray(pad_to_patches(pixels, grain)))
     return (padded.to(like.device).permute(2, 0, 1)[None].to(torch.float64) / 255).to(like.dtype)
 

@@ -1,4 +1,8 @@
-"""The scheduler of a live page: pictures while somebody types or draws; the latest request wins.
+"""Work that is seen while it goes on: its progress, and the scheduler of a live page.
+
+    stream(generator.text_to_image, prompt) ─► Progress, Progress, ... what the method returns
+
+A live page makes pictures while somebody types or draws; the latest request wins:
 
     submit(request) ─► waits ─► [no newer one for `debounce` seconds] ─► make(request, callback) ─► its Future
                          │                                                   │
@@ -14,13 +18,17 @@ Superseded. A request like the one that is being worked on, or was last, has its
 from __future__ import annotations
 
 import operator
+import queue
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Generic, TypeVar
+
+from PIL import Image
 
 from latentcodec.errors import Superseded
 
@@ -28,6 +36,15 @@ Request = TypeVar("Request")
 Result = TypeVar("Result")
 
 _RECENT = 30  # results that the rate is measured over
+
+
+@dataclass(frozen=True)
+class Progress:
+    """After a step: how many of `steps` are done, over all batches; how the first picture looks by now."""
+
+    step: int
+    steps: int
+    preview: Image.Image | None = None
 
 
 class Latest(Generic[Request, Result]):
@@ -134,3 +151,40 @@ class Latest(Generic[Request, Result]):
         with self._changed:
             if self._closed or self._waiting is not None:
                 raise Superseded("a newer request came while this one was worked on")
+
+
+def stream(method: Callable[..., Result], *arguments: Any, **options: Any) -> Iterator[Progress | Result]:
+    """The progress of a Generator's method as it goes, and what it made at the end.
+
+        for event in stream(generator.text_to_image, "a lighthouse", preview=True):
+            ...
+
+    The work is done in a thread; closing the iterator ends it after the step that it is at. What the method
+    raises is raised here.
+    """
+    events: queue.Queue[tuple[str, Any]] = queue.Queue()
+    closed = threading.Event()
+
+    def report(progress: Progress) -> None:
+        if closed.is_set():
+            raise Superseded("nobody reads this stream any more")
+        events.put(("progress", progress))
+
+    def work() -> None:
+        try:
+            events.put(("result", method(*arguments, **options | {"callback": report})))
+        except BaseException as error:  # noqa: BLE001 - raised in the consumer, whatever it is
+            events.put(("error", error))
+
+    thread = threading.Thread(target=work, name="latentcodec-generate", daemon=True)
+    thread.start()
+    try:
+        kind = "progress"
+        while kind == "progress":
+            kind, event = events.get()
+            if kind == "error":
+                raise event
+            yield event
+    finally:
+        closed.set()
+        thread.join()

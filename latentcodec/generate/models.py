@@ -20,16 +20,20 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from torch import nn
+from PIL import Image
+from torch import Tensor, nn
 
 from latentcodec.diffusion.prediction import Prediction
 from latentcodec.diffusion.schedule import NoiseSchedule
 from latentcodec.errors import InvalidArgument, ModelError, UnknownModel
 from latentcodec.generate.conditioning import TextTowers
 from latentcodec.generate.defaults import Defaults, defaults_of
+from latentcodec.generate.latents import decode, encode, to_images, to_tensor
 from latentcodec.nn.device import choose_device, full_precision
+from latentcodec.nn.graphs import Graphed
 from latentcodec.nn.stable_diffusion.depth import DepthEstimator
 from latentcodec.nn.stable_diffusion.unet import UNet
+from latentcodec.picture.picture import Pixels
 from latentcodec.weights.checkpoints.detected import UNET, VELOCITY, Detected, describe
 from latentcodec.weights.checkpoints.families import AUTOENCODERS, FAMILIES, latent_space
 from latentcodec.weights.load import (
@@ -51,7 +55,8 @@ DTYPES = {
 UPSCALER_SCHEDULE = NoiseSchedule(beta_start=1e-4, beta_end=0.02)  # stability, x4-upscaling.yaml
 # What a device needs free beside the weights, in bytes: the decoder's maps at 1024x1024.
 WORKING_MEMORY = 4 << 30
-_FEW_STEPS = re.compile(r"turbo", re.IGNORECASE)
+FEW_STEPS = 8  # up to which a model's UNet runs as CUDA graphs
+_TURBO = re.compile(r"turbo", re.IGNORECASE)
 
 PathLike = str | os.PathLike[str]
 Offload = Literal["auto", "always", "never"]
@@ -61,9 +66,9 @@ Offload = Literal["auto", "always", "never"]
 class Model:
     """A loaded model. unet is its network, call what runs it (compiled, or replayed as a CUDA graph).
 
-    fast: a tiny autoencoder of the same latents, for previews and quick pictures. vae: what was named in place
-    of the model's own autoencoder. loras: names and weights of what was merged. fingerprint: of the UNet,
-    where the store knows it. notes: what was decided while it was loaded, for people.
+    fast: a tiny autoencoder of the same latents, for previews and quick pictures. vae: what was named in
+    place of the model's own autoencoder. loras: names and weights of what was merged. fingerprint: of the
+    UNet, where the store knows it. notes: what was decided while it was loaded, for people.
     """
 
     name: str
@@ -109,6 +114,27 @@ class Model:
         """Of the sampler's state: float32 at least."""
         return torch.promote_types(self.dtype, torch.float32)
 
+    def encode(self, pixels: Pixels) -> Tensor:
+        """The latents (1, C, h, w) of a picture (H, W, 3), on the device."""
+        network = self.autoencoder.module
+        with self.on_device(network):
+            picture = to_tensor(pixels, self.downscale, next(network.parameters()))
+            return encode(network, picture).to(self.state_dtype)
+
+    def decode(self, latents: Tensor, size: tuple[int, int]) -> list[Image.Image]:
+        """Pillow images of (width, height) of latents (B, C, h, w), by the tiny autoencoder if there is one.
+
+        Raises ModelError for pictures that are not finite.
+        """
+        network = (self.fast or self.autoencoder).module
+        images = []
+        with self.on_device(network):
+            for latent in latents:  # one by one: a picture is the same alone and in a batch
+                picture = decode(network, latent[None].to(self.device))
+                check_finite(self, picture, "picture")
+                images += to_images(picture, size)
+        return images
+
     @contextmanager
     def on_device(self, *modules: nn.Module | None) -> Iterator[None]:
         """As `holding`, and ready to run: in full precision and without gradients."""
@@ -124,6 +150,18 @@ class Model:
         there = [module for module in modules if module is not None and self.offload]
         with memory_errors(self), placed(there, self.device):
             yield
+
+
+def check_finite(model: Model, x: Tensor, what: str) -> None:
+    """Raise ModelError, which names the precision and the cure, where x has a NaN or an infinity."""
+    if not bool(x.isfinite().all()):
+        dtype = str(x.dtype if x.dtype.itemsize == 2 else model.dtype).removeprefix("torch.")
+        cure = (
+            "use dtype bfloat16 or float32"
+            if dtype == "float16"
+            else "use dtype float32, or another copy of it"
+        )
+        raise ModelError(f"{model.name}: the {what} is not finite in {dtype}; {cure}")
 
 
 @contextmanager
@@ -198,7 +236,7 @@ def open_model(
     towers = TextTowers(text, second, detected.family)
     merged = tuple(_merge(lora, unet.module, towers) for lora in loras)
     stored = resolve(model)
-    few_steps = any(_FEW_STEPS.search(name) for name in (stored.name, stored.path.name, stored.source))
+    few_steps = any(_TURBO.search(name) for name in (stored.name, stored.path.name, stored.source))
     loaded = Model(
         name=stored.name,
         detected=detected,
@@ -220,6 +258,8 @@ def open_model(
     _place(loaded, offload)
     if compile:
         loaded.call = torch.compile(unet.module)
+    elif where.type == "cuda" and not loaded.offload and loaded.defaults.steps <= FEW_STEPS:
+        loaded.call = Graphed(unet.module)
     return loaded
 
 
@@ -255,8 +295,8 @@ def _fast(chosen: bool | PathLike, family: str, dtype: torch.dtype) -> LoadedAut
         loaded = load_autoencoder(chosen, dtype=dtype)
         if latent_space(loaded.identity.kind) != space:
             raise InvalidArgument(
-                f"fast decode {os.fspath(chosen)}: it is {loaded.identity.kind}, which has not the latents of "
-                f"{family}; use {_tiny_kind(family)}"
+                f"fast decode {os.fspath(chosen)}: it is {loaded.identity.kind}, which has not the latents "
+                f"of {family}; use {_tiny_kind(family)}"
             )
         return loaded
     kind = _tiny_kind(family)
@@ -267,7 +307,7 @@ def _fast(chosen: bool | PathLike, family: str, dtype: torch.dtype) -> LoadedAut
 
 
 def _tiny_kind(family: str) -> str:
-    """The kind of tiny autoencoder that has a family's latents. Raises InvalidArgument where there is none."""
+    """The kind of tiny autoencoder with a family's latents. Raises InvalidArgument where there is none."""
     space = latent_space(family)
     tiny = [kind for kind in AUTOENCODERS if kind.startswith("tae") and latent_space(kind) == space]
     if not tiny:
@@ -295,12 +335,12 @@ def _place(model: Model, offload: Offload) -> None:
         model.offload = needed + WORKING_MEMORY > free
         if model.offload:
             model.notes.append(
-                f"the parts take {needed / 1e9:.1f} GB, {free / 1e9:.1f} GB are free on {model.device}: they are "
-                "brought there one at a time"
+                f"the parts take {needed / 1e9:.1f} GB, {free / 1e9:.1f} GB are free on {model.device}: they "
+                "are brought there one at a time"
             )
     else:
         model.offload = offload == "always"
     if not model.offload:
         with memory_errors(model):
             for part in parts:
-                part.to(model.device)
+                nn.Module.to(part, model.device, memory_format=torch.channels_last)  # type: ignore[call-overload]

@@ -1,7 +1,7 @@
 """From a condition to latents: the UNet as a network, guidance, levels, and the run itself.
 
     Condition, negative ─► network_of ─► network(x, t) ─┐
-    Settings ─► levels_of ─► Levels ────────────────────┴─► sample ─► latents (B, C, h, w), as the autoencoder's
+    Settings ─► levels_of ─► Levels ────────────────────┴─► sample ─► latents (B, C, h, w), the autoencoder's
                     first state: start (noise alone) or diffusion.noise.start_from_image
 
 The state is in sigma space and in float32 at least, whatever precision the network runs in.

@@ -20,7 +20,7 @@ from latentcodec.errors import InvalidArgument, ModelError
 from latentcodec.generate.conditioning import encode_prompts
 from latentcodec.generate.defaults import Settings
 from latentcodec.generate.latents import plane_size
-from latentcodec.generate.models import Model
+from latentcodec.generate.models import Model, check_finite
 from latentcodec.generate.sampling import (
     Condition,
     guidance_embedding,
@@ -60,7 +60,7 @@ def text_to_image(model: Model, task: Task) -> Tensor:
 
 
 def need(model: Model, planes: int, purpose: str) -> None:
-    """Raise InvalidArgument where the UNet takes more or fewer planes beside the latent than a pipeline gives."""
+    """Raise InvalidArgument where the UNet takes not as many planes beside the latent as a pipeline gives."""
     found = model.unet.config.inputs - model.channels
     if found == planes and not model.unet.config.classes:
         return
@@ -140,7 +140,7 @@ def run(
     wrap: Callable[[Denoiser], Denoiser] = lambda denoiser: denoiser,
 ) -> Tensor:
     """Latents of a first state x in sigma space; raises as text_to_image does."""
-    network = network_of(model.call, condition, negative, task.settings)
+    network = network_of(model.call, condition, negative, task.settings, together=not model.offload)
     with model.on_device(model.unet):
         latents = sample(
             network,
@@ -153,10 +153,5 @@ def run(
             task.callback,
             wrap,
         )
-    if not bool(latents.isfinite().all()):
-        dtype = str(model.dtype).removeprefix("torch.")
-        cure = (
-            "use dtype bfloat16 or float32" if model.dtype == torch.float16 else "its weights may be damaged"
-        )
-        raise ModelError(f"{model.name}: the latents are not finite in {dtype}; {cure}")
+    check_finite(model, latents, "latent")
     return latents

@@ -5,8 +5,8 @@
         ─► latents (4, H, W) ─► decoder of factor 4 ─► (4H, 4W)
 
 Tiles overlap, and what the UNet predicts is mixed there at every step, so that neighbours grow into one
-picture: Bar-Tal et al., "MultiDiffusion" (2023). Memory is bounded by a tile's; there is no other limit to the
-size. Saharia et al., "Image super-resolution via iterative refinement" (2021); noise on the condition: Ho et
+picture: Bar-Tal et al., "MultiDiffusion" (2023). Memory is bounded by a tile's; the size has no other limit.
+Saharia et al., "Image super-resolution via iterative refinement" (2021); noise on the condition: Ho et
 al., "Cascaded diffusion models" (2022).
 """
 

@@ -164,7 +164,7 @@ def pair_of(family: str, dtype: torch.dtype, prediction: str = EPSILON) -> Pair:
 
 @torch.no_grad()
 def _calm(unet: UNet, vae: AutoencoderKL) -> None:
-    """Scales outputs, in place, so in both: predictions of variance 1, latents and pictures of usual range."""
+    """Scales outputs, in place, so in both: predictions of variance 1, usual latents and pictures."""
     dtype = next(unet.parameters()).dtype
     config, generator = unet.config, torch.Generator().manual_seed(5)
     x = torch.randn(1, config.inputs, 8, 8, generator=generator).to(dtype)
@@ -189,7 +189,7 @@ def generators() -> list[torch.Generator]:
 
 @contextmanager
 def same_randomness(patch: pytest.MonkeyPatch) -> Iterator[None]:
-    """diffusers encodes to the posterior's mean, as we do, and draws its noise in float32 in any precision."""
+    """diffusers encodes to the posterior's mean, as we do, and draws its noise in float32, whatever it is for."""
     from diffusers.utils import torch_utils
 
     drawn = torch_utils.randn_tensor

@@ -1,4 +1,4 @@
-"""Folders that diffusers writes, opened by their path: prompt to picture, tokenizer and all, as diffusers does.
+"""Folders that diffusers writes, opened by their path: from prompt to picture as diffusers itself.
 
 The sizes are of no known family: they are read from the config.json of each part.
 """
@@ -22,13 +22,13 @@ from latentcodec.nn.stable_diffusion.text_encoder import (
     TextEncoderConfig,
 )
 from tests.conftest import photograph
+from tests.parity.oracle import randomise
 from tests.parity.pipelines import UNETS, pair_of, same_randomness
 from tests.parity.test_depth import TINY as DEPTH
 from tests.parity.test_depth import reference_of as depth_reference
 from tests.parity.test_prompts import tiny
 from tests.parity.test_text_encoder import random_reference
 from tests.parity.test_tokenizer import build
-from tests.parity.oracle import randomise
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning"),

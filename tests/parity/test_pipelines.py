@@ -1,7 +1,7 @@
 """Every pipeline against diffusers': latents, and the pictures that they decode to.
 
 The same tiny random weights, the same noise, two prompts in a batch of two. In float64 the latents agree to
-1e-9 (with the samplers whose schedulers do not round to float32 themselves), in float32 the pictures to 2/255.
+1e-9 (with samplers whose schedulers do not round to float32 themselves), in float32 the pictures to 2/255.
 The embeddings of prompts are compared in test_prompts.py, the networks and samplers in their own files.
 """
 
@@ -81,7 +81,7 @@ def randomness(monkeypatch: pytest.MonkeyPatch) -> Any:
 
 
 def precisions(cases: list[Any]) -> list[Any]:
-    """Each case in float32, and in float64 where diffusers computes in it. Of a case the third is what is asked for."""
+    """Each case in float32, and in float64 where diffusers computes in it."""
     doubled = [(*case, F32) for case in cases]
     return doubled + [
         (*case, F64) for case in cases if case[2].get("sampler", "ddim") in IN_FLOAT64 and case[0] != "lcm"

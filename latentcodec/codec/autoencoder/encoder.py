@@ -66,7 +66,8 @@ class LatentEncoder(BaseEncoder):
         """quantiser: "scalar", or "palette", which has one rate. effort: 1 to 9, see refine.STEPS.
 
         latents: (channels, h, w) to be coded in place of those that the autoencoder gives the picture, which
-        is what they decode to. prior: codes the scalar's latents in place of the adaptive coder. cleanup: what to store for one at
+        is what they decode to.
+        prior: codes the scalar's latents in place of the adaptive coder. cleanup: what to store for one at
         decode. Raises WeightsMismatch where the prior was fitted to another autoencoder, InvalidArgument
         where the clean-up does not work on this one's latents, UnsupportedImage for a picture that is too
         thin, and as BaseEncoder does.
@@ -92,8 +93,8 @@ class LatentEncoder(BaseEncoder):
         needed = (self.codec.latents, *(side // scale for side in self._padded.shape[:2]))
         if latents.shape != needed or not np.isfinite(latents).all():
             raise InvalidArgument(
-                f"latents of shape {latents.shape}: expected finite numbers of shape {needed}, as the picture "
-                f"has for {self.codec.name}"
+                f"latents of shape {latents.shape}: expected finite numbers of shape {needed}, as this "
+                f"picture has with {self.codec.name}"
             )
         return latents.astype(np.float64)
 

@@ -84,7 +84,7 @@ def picture_for_depth(picture: Tensor) -> Tensor:
 
 
 def depth_condition(depth: Tensor, size: tuple[int, int]) -> Tensor:
-    """Depth (B, H, W) -> (B, 1, h, w) at the latent's size, the farthest -1 and the nearest 1; float32 at least.
+    """Depth (B, H, W) -> (B, 1, h, w) at the latent's size, farthest -1, nearest 1; float32 at least.
 
     Bicubic, then stretched to the range, each picture for itself. Where all is equally far it is about 0.
     """
