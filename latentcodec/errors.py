@@ -15,7 +15,8 @@ LatentCodecError
 │   └── InvalidWeights        a weights file is damaged or breaks a proved bound
 ├── ImageError
 │   ├── UnreadableImage       not a picture, or a damaged one
-│   └── UnsupportedImage      a picture of a kind that cannot be stored (an animation, say)
+│   ├── UnsupportedImage      a picture of a kind that cannot be stored (an animation, say)
+│   └── NotKept               something of a picture would not be kept, and `strict` forbids it
 ├── TargetUnreachable         no quality reaches the target; names the reachable bound
 ├── TrainingError             a run that cannot start, resume or export
 ├── InvalidArgument           (also a ValueError) an argument out of its range
@@ -35,6 +36,7 @@ __all__ = [
     "MalformedFile",
     "MissingDependency",
     "ModelError",
+    "NotKept",
     "NotLatentCodecFile",
     "Superseded",
     "TargetUnreachable",
@@ -111,6 +113,10 @@ class UnreadableImage(ImageError):
 
 class UnsupportedImage(ImageError):
     """A picture of a kind that cannot be stored."""
+
+
+class NotKept(ImageError):
+    """Something of a picture would not be kept, and `strict` forbids it."""
 
 
 class TargetUnreachable(LatentCodecError):

@@ -30,6 +30,7 @@ from latentcodec.cli.options import (
     model_option,
     parse_size,
     prior_option,
+    strict_option,
     usage_errors,
 )
 from latentcodec.container.autoencoder import PALETTE, SCALAR
@@ -83,7 +84,10 @@ if TYPE_CHECKING:
 )
 @cleanup_options
 @device_option
-@click.option("--strip", is_flag=True, help="Leave EXIF and XMP out.")
+@click.option(
+    "--strip", is_flag=True, help="Leave out all but pixels and colours: EXIF, XMP, IPTC, text, resolution."
+)
+@strict_option
 @max_pixels_option
 @file_options("IN.lci")
 def compress(
@@ -104,6 +108,7 @@ def compress(
     cleanup_seed: int | None,
     device: str,
     strip: bool,
+    strict: bool,
     max_pixels: int | None,
     verbose: bool,
     quiet: bool,
@@ -155,13 +160,14 @@ def compress(
 
     def work(job: Job) -> Done:
         from latentcodec.picture.files import open_picture
+        from latentcodec.picture.notices import strictly
 
         source = io.BytesIO(read_source(job)) if job.source == PIPE else job.source
-        with _pillow_allows(limits.max_pixels):
+        with strictly(strict), _pillow_allows(limits.max_pixels):
             picture = open_picture(source, name=job.name, max_pixels=limits.max_pixels)
         loaded = codec()
         begun = time.perf_counter()
-        data = loaded.encode(picture, strip=strip, **options)
+        data = loaded.encode(picture, strip=strip, strict=strict, **options)
         seconds = time.perf_counter() - begun
         write_target(job, data)
         return Done(_line(job, data, limits, seconds if verbose else None), len(data))

@@ -39,10 +39,12 @@ from latentcodec.cli.options import (
     max_pixels_option,
     model_option,
     prior_option,
+    strict_option,
 )
 from latentcodec.codec.info import has_quality
 from latentcodec.container.header import EXTERNAL_MODEL, PIXELS, Header, read_header
 from latentcodec.container.quality import quality_of_level
+from latentcodec.picture.notices import strictly
 
 if TYPE_CHECKING:
     from latentcodec.container.salvage import Report
@@ -66,6 +68,7 @@ _NAMED = 12  # tiles, or damaged chunks, that a report names
 @model_option
 @prior_option
 @cleanup_option
+@strict_option
 @max_pixels_option
 @device_option
 @file_options("IN.png (or what --format says)")
@@ -78,6 +81,7 @@ def decompress(
     prior: str | None,
     cleanup: float,
     cleanup_unet: str | None,
+    strict: bool,
     max_pixels: int | None,
     device: str,
     verbose: bool,
@@ -114,7 +118,8 @@ def decompress(
         begun = time.perf_counter()
         picture, report = loaded.decode_picture(data, partial=partial, cleanup=cleanup)
         seconds = time.perf_counter() - begun
-        _write(job, picture, format_)
+        with strictly(strict):
+            _write(job, picture, format_)
         if report is not None:
             _say_report(job, report, header.tile_count, quiet)
         took = f"{seconds:.2f} s" + (f" by {loaded.engine}" if computed else "")

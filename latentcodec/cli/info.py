@@ -13,6 +13,7 @@ import click
 
 from latentcodec.cli.console import cell, explain, say_error, say_json, show_rows, show_table
 from latentcodec.cli.files import PIPE, Job, read_source
+from latentcodec.picture.colour.points import name_of
 
 if TYPE_CHECKING:
     from latentcodec.codec.info import CleanupInfo, Info
@@ -115,7 +116,7 @@ def _settings(parameters: Parameters) -> list[tuple[str, str]]:
 
 
 def _stored(name: str, info: Info) -> dict[str, str]:
-    metadata = {"ICC profile": info.profile, "EXIF": info.exif, "XMP": info.xmp}
+    metadata = {"ICC profile": info.profile, "EXIF": info.exif, "XMP": info.xmp, "IPTC": info.iptc}
     properties = {
         "file": name,
         "picture": f"{info.width}x{info.height}, {_CHANNELS.get(info.channels, '?')}, {info.depth} bits",
@@ -125,7 +126,16 @@ def _stored(name: str, info: Info) -> dict[str, str]:
         "tiles": f"{info.tiles} of {info.tile_size}x{info.tile_size}" if info.tile_size else "1",
         "metadata": ", ".join(label for label, there in metadata.items() if there) or "none",
     }
-    properties |= {f"text {key}": value for key, value in info.text}
+    if info.cicp is not None:
+        properties["colours"] = f"{name_of(info.cicp)} (code points {', '.join(map(str, info.cicp))})"
+    if info.dpi is not None:
+        across, down = info.dpi
+        properties["resolution"] = f"{across:g} dpi" if across == down else f"{across:g} x {down:g} dpi"
+    for key, value in info.text:
+        label = f"text {key}"
+        properties[label] = f"{properties[label]}; {value}" if label in properties else value
+    if info.left_out:
+        properties["left out"] = "; ".join(info.left_out)
     if info.cleanup is not None:
         properties["clean-up"] = _cleanup(info.cleanup)
     if info.goal is not None:

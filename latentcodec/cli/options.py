@@ -81,6 +81,12 @@ def max_pixels_option(command: Command) -> Command:
     return click.option("--max-pixels", type=count, metavar="N", help=text)(command)
 
 
+def strict_option(command: Command) -> Command:
+    """--strict"""
+    text = "Make it an error where something of a picture cannot be kept, in place of a warning."
+    return click.option("--strict", is_flag=True, help=text)(command)
+
+
 def limits_of(max_pixels: int | None) -> Limits:
     """What --max-pixels asks for; None: the defaults."""
     if max_pixels is None:

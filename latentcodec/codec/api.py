@@ -40,6 +40,7 @@ from latentcodec.container.quality import level_of_quality
 from latentcodec.container.salvage import Report
 from latentcodec.errors import InvalidArgument
 from latentcodec.picture.files import open_picture, save_picture
+from latentcodec.picture.notices import strictly
 from latentcodec.picture.picture import Picture, to_pillow
 
 if TYPE_CHECKING:  # what needs PyTorch is imported where it is used: files without loss need none
@@ -165,6 +166,7 @@ class Codec:
         quantiser: str = SCALAR,
         effort: int = DEFAULT_EFFORT,
         latents: NDArray[np.floating] | None = None,
+        strict: bool = False,
     ) -> bytes:
         """Compress a picture.
 
@@ -174,8 +176,9 @@ class Codec:
         qualities allow) or min_psnr in dB (the decoded picture is never under). With the native model a
         picture that repeats (screens, pages, drawings) and takes no more bytes without any loss is kept
         so, at any quality and target.
-        strip leaves EXIF and XMP out; those larger than Limits.max_metadata_bytes are left out with a
-        DroppedDataWarning.
+        strip leaves out all that stands beside the pixels but the meaning of the colours: EXIF, XMP, IPTC,
+        text, resolution. What cannot be kept is left out with a DroppedDataWarning, such as what is larger
+        than Limits.max_metadata_bytes; with strict it is an error, NotKept.
         effort: 1 to 9, how long the encoder looks for fewer bytes. 4 to 9 look for those of equal PSNR with
         the native model (docs/training.md: what that does to other metrics), or refine an autoencoder's
         latents through its decoder, each about twice as long as the one before. quantiser, of autoencoders:
@@ -197,8 +200,9 @@ class Codec:
             prior=self._prior_path,
             cleanup_unet=None if self._cleanup is None else self._cleanup.denoiser.name,
         )
-        picture = as_picture(image, self.limits, self.model)
-        encoder = self._encoder(picture, strip, quantiser, effort, latents)
+        with strictly(strict):
+            picture = as_picture(image, self.limits, self.model)
+            encoder = self._encoder(picture, strip, quantiser, effort, latents)
 
         def attempt(level: int, *, rough: bool = False) -> Attempt:
             return encoder.attempt(level, measure=min_psnr is not None, rough=rough)
@@ -248,16 +252,21 @@ class Codec:
         self._engine = codec.engine.name
         return NativeEncoder(codec, picture, effort=effort, strip=strip, limits=self.limits)
 
-    def decode(self, data: bytes, *, partial: bool = False, cleanup: float = 0.0) -> Image.Image:
-        """Decompress to a Pillow image of mode L, LA, RGB or RGBA; its info has icc_profile, exif and xmp.
+    def decode(
+        self, data: bytes, *, partial: bool = False, cleanup: float = 0.0, strict: bool = False
+    ) -> Image.Image:
+        """Decompress to a Pillow image of mode L, LA, RGB or RGBA; its info has what the file holds of
+        icc_profile, exif, xmp, text, dpi, iptc and cicp.
 
         With partial=True a damaged or truncated file gives what is left of it, and info["report"] (a
         latentcodec.Report) says what is missing. cleanup: the strength of an autoencoder file's clean-up, 0
         for none to 1 for all that the file stores; one that stores none takes the Codec's UNet, with a
-        CleanupWarning. Raises FormatError, ModelError, LimitExceeded, InvalidArgument.
+        CleanupWarning. strict: NotKept in place of a DroppedDataWarning. Raises FormatError, ModelError,
+        LimitExceeded, InvalidArgument.
         """
         picture, report = self.decode_picture(data, partial=partial, cleanup=cleanup)
-        image = to_pillow(picture)
+        with strictly(strict):
+            image = to_pillow(picture)
         if report is not None:
             image.info["report"] = report
         return image
@@ -316,6 +325,7 @@ class Codec:
         strip: bool = False,
         quantiser: str = SCALAR,
         effort: int = DEFAULT_EFFORT,
+        strict: bool = False,
     ) -> int:
         """Compress a picture file to an .lci file, replacing dst atomically. Returns the bytes written.
 
@@ -323,8 +333,10 @@ class Codec:
         named as a picture.
         """
         check_target(src, dst)
+        with strictly(strict):
+            picture = open_picture(src, max_pixels=self.limits.max_pixels)
         data = self.encode(
-            open_picture(src, max_pixels=self.limits.max_pixels),
+            picture,
             quality=quality,
             target_size=target_size,
             target_bpp=target_bpp,
@@ -332,12 +344,19 @@ class Codec:
             strip=strip,
             quantiser=quantiser,
             effort=effort,
+            strict=strict,
         )
         write_atomically(dst, data)
         return len(data)
 
     def decompress(
-        self, src: PathLike, dst: PathLike, *, partial: bool = False, cleanup: float = 0.0
+        self,
+        src: PathLike,
+        dst: PathLike,
+        *,
+        partial: bool = False,
+        cleanup: float = 0.0,
+        strict: bool = False,
     ) -> Report | None:
         """Decompress an .lci file to a picture file of dst's extension, replacing it atomically.
 
@@ -346,7 +365,8 @@ class Codec:
         missing, else None.
         """
         picture, report = self.decode_picture(Path(src).read_bytes(), partial=partial, cleanup=cleanup)
-        save_picture(picture, dst)
+        with strictly(strict):
+            save_picture(picture, dst)
         return report
 
 

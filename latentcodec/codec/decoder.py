@@ -20,14 +20,13 @@ from numpy.typing import NDArray
 
 from latentcodec.codec.alpha import unpack_alpha
 from latentcodec.codec.planes import LatentPlane, empty_plane, latent_box
-from latentcodec.codec.sidecar import unpack_sidecar, unpack_text
+from latentcodec.codec.sidecar import unpack_metadata
 from latentcodec.container.file import File, Limits, Tile, unpack
 from latentcodec.container.header import Box
 from latentcodec.container.salvage import Report, salvage
 from latentcodec.errors import FormatError, LimitExceeded, TruncatedFile
 from latentcodec.parallel import in_order
 from latentcodec.picture.picture import Picture, Pixels
-from latentcodec.picture.text import Text
 
 
 def read(data: bytes, limits: Limits, partial: bool) -> tuple[File, Report | None]:
@@ -78,18 +77,11 @@ def decode_with(
                 _place_tile(reader, decoded, number, box, plane, alpha, damage)
                 continue
         _leave_out(reader, box, plane, alpha)
-    sidecars: dict[str, bytes | None] = {}
-    for name, stored in (("profile", file.profile), ("exif", file.exif), ("xmp", file.xmp)):
-        sidecars[name] = None
-        with damage.noted():
-            sidecars[name] = unpack_sidecar(stored, name, limits.max_metadata_bytes)
-    text: Text = ()
-    with damage.noted():
-        text = unpack_text(file.text, limits.max_metadata_bytes)
+    metadata = unpack_metadata(file, limits.max_metadata_bytes, damage.noted)
     report = damage.report()
     _check_rest(report, header.tile_count)
     pixels = reader.synthesise(plane, report.missing if report is not None else ())
-    return Picture(pixels, alpha, header.channels <= 2, **sidecars, text=text), report
+    return Picture(pixels, alpha, header.channels <= 2, **metadata), report
 
 
 def _check_rest(report: Report | None, tile_count: int) -> None:

@@ -12,25 +12,19 @@ autoencoder/encoder.py.
 from __future__ import annotations
 
 import math
-import warnings
 from abc import ABC, abstractmethod
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 
 from latentcodec.codec.alpha import fill_transparent, pack_alpha
 from latentcodec.codec.planes import LatentPlane, pad_to_patches
-from latentcodec.codec.sidecar import pack_sidecar, text_bytes
+from latentcodec.codec.sidecar import pack_metadata
 from latentcodec.codec.targets import Attempt, Encoded
 from latentcodec.container.chunks import DEFAULT_LIMITS, Limits
 from latentcodec.container.file import File, Goal, pack
 from latentcodec.container.header import Box
-from latentcodec.errors import LimitExceeded
-from latentcodec.picture.metadata import DroppedDataWarning
 from latentcodec.picture.picture import Picture, Pixels
-
-_NAMES = {"exif": "EXIF", "xmp": "XMP"}
 
 
 class BaseEncoder(ABC):
@@ -47,7 +41,7 @@ class BaseEncoder(ABC):
         self.picture = picture
         pixels = picture.pixels if picture.alpha is None else fill_transparent(picture.pixels, picture.alpha)
         self._padded = pad_to_patches(pixels, patch)
-        self._metadata = _metadata(picture, strip, limits.max_metadata_bytes)
+        self._metadata = pack_metadata(picture, strip, limits.max_metadata_bytes)
         self._alphas: dict[int, bytes] = {}
 
     def encode(self, level: int) -> Encoded:
@@ -107,33 +101,3 @@ class BaseEncoder(ABC):
     def finish(self, attempt: Attempt, goal: Goal | None = None) -> bytes:
         """The bytes of the attempt that was chosen; goal: what was asked for and achieved, to be stored."""
         return pack(replace(self.complete(attempt.encoded.file), goal=goal))
-
-
-def _metadata(picture: Picture, strip: bool, limit: int) -> dict[str, Any]:
-    """The metadata as stored (bytes or None), by the names of File: each of at most `limit` bytes raw, and
-    together no more stored. What does not fit is dropped with a DroppedDataWarning, but for the profile:
-    LimitExceeded."""
-    packed = {"profile": pack_sidecar(picture.profile)}
-    size = len(packed["profile"] or b"")
-    if (largest := max(size, len(picture.profile or b""))) > limit:
-        raise LimitExceeded(
-            f"colour profile: {largest} bytes, readers take at most {limit}: convert the picture to sRGB and "
-            "leave the profile out, or raise Limits.max_metadata_bytes here and where it is decoded"
-        )
-    if strip:
-        return packed
-    beside = {"exif": picture.exif, "xmp": picture.xmp, "text": text_bytes(picture.text)}
-    for name, data in beside.items():
-        stored = pack_sidecar(data) if data is not None and len(data) <= limit else None
-        if stored is not None and size + len(stored) > limit:
-            stored = None
-        if data and stored is None:
-            warnings.warn(
-                f"{len(data)} bytes of {_NAMES.get(name, name)} are dropped: readers take at most {limit} "
-                "bytes of metadata (Limits.max_metadata_bytes)",
-                DroppedDataWarning,
-                stacklevel=4,
-            )
-        packed[name] = stored
-        size += len(stored or b"")
-    return packed

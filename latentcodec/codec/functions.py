@@ -38,6 +38,7 @@ def encode(
     strip: bool = False,
     quantiser: str = SCALAR,
     effort: int = DEFAULT_EFFORT,
+    strict: bool = False,
 ) -> bytes:
     """Compress a picture: Codec(...).encode(image, ...), with the keywords of both."""
     codec = Codec(model, device, limits=limits, prior=prior, cleanup_settings=cleanup_settings)
@@ -50,6 +51,7 @@ def encode(
         strip=strip,
         quantiser=quantiser,
         effort=effort,
+        strict=strict,
     )
 
 
@@ -63,10 +65,11 @@ def decode(
     cleanup_settings: CleanupSettings | None = None,
     partial: bool = False,
     cleanup: float = 0.0,
+    strict: bool = False,
 ) -> Image.Image:
     """Decompress to a Pillow image: Codec(...).decode(data, ...), with the keywords of both."""
     codec = Codec(model, device, limits=limits, prior=prior, cleanup_settings=cleanup_settings)
-    return codec.decode(data, partial=partial, cleanup=cleanup)
+    return codec.decode(data, partial=partial, cleanup=cleanup, strict=strict)
 
 
 def compress(
@@ -85,6 +88,7 @@ def compress(
     strip: bool = False,
     quantiser: str = SCALAR,
     effort: int = DEFAULT_EFFORT,
+    strict: bool = False,
 ) -> int:
     """Compress a picture file: Codec(...).compress(src, dst, ...), with the keywords of both."""
     codec = Codec(model, device, limits=limits, prior=prior, cleanup_settings=cleanup_settings)
@@ -98,6 +102,7 @@ def compress(
         strip=strip,
         quantiser=quantiser,
         effort=effort,
+        strict=strict,
     )
 
 
@@ -112,7 +117,8 @@ def decompress(
     cleanup_settings: CleanupSettings | None = None,
     partial: bool = False,
     cleanup: float = 0.0,
+    strict: bool = False,
 ) -> Report | None:
     """Decompress an .lci file: Codec(...).decompress(src, dst, ...), with the keywords of both."""
     codec = Codec(model, device, limits=limits, prior=prior, cleanup_settings=cleanup_settings)
-    return codec.decompress(src, dst, partial=partial, cleanup=cleanup)
+    return codec.decompress(src, dst, partial=partial, cleanup=cleanup, strict=strict)

@@ -9,13 +9,14 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from latentcodec.codec.sidecar import unpack_text
+from latentcodec.codec.sidecar import unpack_cicp, unpack_dpi, unpack_record, unpack_text
 from latentcodec.container.autoencoder import NO_NETWORKS, AutoencoderChunk
 from latentcodec.container.chunks import DEFAULT_LIMITS
 from latentcodec.container.cleanup import AMOUNTS, CleanupChunk
 from latentcodec.container.file import File, Goal, Limits, structure_bytes, unpack
 from latentcodec.container.header import EXTERNAL_MODEL, PIXELS, Header
 from latentcodec.container.quality import quality_of_level
+from latentcodec.picture.colour.points import Cicp
 from latentcodec.picture.text import Text
 
 
@@ -63,7 +64,8 @@ class Info:
     has_quality: whether the quality had an effect. lossless: whether the file holds the pixels themselves.
     autoencoder: None where the file needs none of the user's.
     cleanup: None where the file stores none.
-    text: pairs of key and value, in order.
+    text: pairs of key and value, in order. dpi: dots per inch, across and down. cicp: code points of the
+    colours. left_out: what the writer did not keep of the picture's file, in words.
     """
 
     width: int
@@ -85,6 +87,10 @@ class Info:
     exif: bool
     xmp: bool
     text: Text
+    iptc: bool
+    dpi: tuple[float, float] | None
+    cicp: Cicp | None
+    left_out: tuple[str, ...]
     goal: Goal | None
     autoencoder: AutoencoderInfo | None = None
     cleanup: CleanupInfo | None = None
@@ -117,6 +123,10 @@ def info(
         exif=file.exif is not None,
         xmp=file.xmp is not None,
         text=unpack_text(file.text, limits.max_metadata_bytes),
+        iptc=file.iptc is not None,
+        dpi=unpack_dpi(file.dpi),
+        cicp=unpack_cicp(file.cicp),
+        left_out=unpack_record(file.left_out),
         goal=file.goal,
         autoencoder=_autoencoder(file),
         cleanup=_cleanup(file),

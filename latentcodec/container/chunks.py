@@ -60,7 +60,7 @@ class Limits:
         hundred times as much as with the native model.
     max_chunks: chunks of one file, and tiles of one picture. The default leaves room for 16,384 tiles, those
         of a picture of 2^24 x 1 pixels in tiles of 1024, and for all other chunks.
-    max_metadata_bytes: stored bytes of the colour profile, EXIF, XMP and text together. Code that
+    max_metadata_bytes: stored bytes of the colour profile, EXIF, XMP, text and IPTC together. Code that
         decompresses them bounds each result by the same number.
     """
 

@@ -1,10 +1,12 @@
 """The .lci file (docs/format.md): its chunks, their order, and the fields of all but the header (header.py).
 
-    File ─► pack ─► H [V] [C] [X] T T T ... [e] [x] [t] [g] [d] ─► unpack ─► File    (if damaged: salvage.py)
+    File ─► pack ─► H [V] [C] [N] [X] T T T ... [e] [x] [t] [i] [r] [l] [g] [d] ─► unpack ─► File
+                                                                   (if damaged: salvage.py)
 
     H  header: all that is needed before decoding          T     one tile: symbol digest, alpha, stream
     V  the autoencoder, where the header names none        e, x  EXIF and XMP
-    C  colour profile                                      t     text: keys and values
+    C  colour profile                                      t, i  text: keys and values; IPTC
+    N  colour code points                                  r, l  resolution; what was left out
     X  index: the bytes of each tile's chunk               g     what the encoder was asked for, and achieved
                                                            d     clean-up of an autoencoder's latents
 
@@ -59,9 +61,18 @@ __all__ = [
     "write_chunks",
 ]
 
-_ORDER = "HVCXTextgd"
+_ORDER = "HVCNXTextirlgd"
 
-METADATA = {"profile": "C", "exif": "e", "xmp": "x", "text": "t"}
+METADATA = {
+    "profile": "C",
+    "cicp": "N",
+    "exif": "e",
+    "xmp": "x",
+    "text": "t",
+    "iptc": "i",
+    "dpi": "r",
+    "left_out": "l",
+}
 """Fields of File that hold stored metadata, and the letters of their chunks, in the order of the chunks."""
 
 # Steps to one of each kind of goal; a kind's number is its place.
@@ -143,7 +154,7 @@ class Goal:
 
 @dataclass(frozen=True)
 class File:
-    """A file's content; the fields of METADATA are the stored bytes, compressed.
+    """A file's content; the fields of METADATA are the payloads of their chunks.
 
     tiles: in the order of `header.tile_grid()`; only salvage leaves some None.
     autoencoder: the payload of the V chunk, exactly if the model number is EXTERNAL_MODEL.
@@ -159,6 +170,10 @@ class File:
     autoencoder: bytes | None = None
     cleanup: bytes | None = None
     text: bytes | None = None
+    cicp: bytes | None = None
+    iptc: bytes | None = None
+    dpi: bytes | None = None
+    left_out: bytes | None = None
 
 
 def pack(file: File) -> bytes:

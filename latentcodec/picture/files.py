@@ -1,33 +1,34 @@
 """Picture files of other formats, through Pillow: open_picture and save_picture.
 
-path or stream ─► guard ─► Pillow, which opens PICTURE_FORMATS alone ─► from_pillow ─► Picture
-Picture ─► to_pillow ─► Pillow, with profile, EXIF and XMP where the format holds them
-                             ─► bytes ─► path (whole or not at all) or stream
+path or stream ─► read_file: what stands beside the pixels ─────────────┐
+               ─► guard ─► Pillow, which opens PICTURE_FORMATS alone ───┴─► picture_of ─► Picture
+Picture ─► embed.py: what the format has a place for ─► Pillow ─► bytes ─► path (whole, or not at all), stream
 """
 
 from __future__ import annotations
 
 import io
 import os
-import warnings
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from PIL import Image, PngImagePlugin
-
 from latentcodec.atomic import write_atomically
 from latentcodec.errors import InvalidArgument, UnsupportedImage
+from latentcodec.picture.embed import finished, prepared
+from latentcodec.picture.formats.scan import read_file
 from latentcodec.picture.guard import open_image
-from latentcodec.picture.metadata import DroppedDataWarning, picture_tags, sound_exif
-from latentcodec.picture.picture import MAX_PIXELS, Picture, from_pillow, pillow_errors, to_pillow
-from latentcodec.picture.text import add_png_text
+from latentcodec.picture.notices import noted
+from latentcodec.picture.picture import (
+    MAX_PIXELS,
+    Picture,
+    check_size,
+    picture_of,
+    pillow_errors,
+    to_pillow,
+)
 
 __all__ = ["open_picture", "save_picture"]
-
-_XMP_TAG = 0x02BC  # in TIFF
-_MARKER = 65533  # the most bytes that a JPEG marker segment holds
-_JPEG_XMP_HEADER = 29
 
 
 @dataclass(frozen=True)
@@ -82,9 +83,13 @@ def open_picture(
 
 
 def _read(file: BinaryIO, name: str, max_pixels: int) -> Picture:
-    with pillow_errors(name):
-        image = open_image(file, name)
-    return from_pillow(image, name=name, max_pixels=max_pixels)
+    with noted() as notes:
+        own = read_file(file, name)
+        with pillow_errors(name):
+            image = open_image(file, name)
+        check_size(image, name, max_pixels)
+        picture = picture_of(image, own, name)
+    return replace(picture, left_out=tuple(notes))
 
 
 def save_picture(
@@ -94,9 +99,9 @@ def save_picture(
 
     `format` is such a name ("png", "JPEG" ...) or an extension; without it the extension of the path decides.
     A file appears whole or not at all. JPEG is written at quality 95, AVIF at 95, both without chroma
-    subsampling; all others are lossless. Metadata that the format has no place for is left out; EXIF and XMP
-    too long for a JPEG, or too damaged for a TIFF or AVIF, are dropped with a DroppedDataWarning, and so is
-    EXIF that would cost too much to take apart.
+    subsampling; all others are lossless. What the format has no place for is left out with a
+    DroppedDataWarning, as is EXIF that is too damaged for it, or would cost too much to take apart; colours
+    become sRGB where it has no place for a profile (docs/fidelity.md).
 
     Raises UnsupportedImage where the format cannot hold the picture (its transparency, its size),
     InvalidArgument for an unknown format, OSError where the file cannot be written.
@@ -142,66 +147,14 @@ def _encoded(picture: Picture, kind: str, label: str) -> bytes:
             f"{label}: {kind} holds at most {chosen.largest_side} pixels a side, the picture has {side};"
             " save it as PNG or TIFF"
         )
-    stream = io.BytesIO()
-    picture = replace(picture, exif=sound_exif(picture.exif, label))
-    image = to_pillow(picture)
-    options = chosen.options | _metadata_options(picture, kind, label)
+    picture, beside = prepared(picture, kind, label)
+    stream, image = io.BytesIO(), to_pillow(picture)
+    image.info.clear()  # or Pillow would write what it finds there
     try:
-        image.save(stream, kind, **options)
+        image.save(stream, kind, **chosen.options | beside)
+        return finished(stream.getvalue(), picture, kind)
     except Exception as error:  # what a build of Pillow lacks, it says in many classes
         raise UnsupportedImage(
             f"{label}: Pillow cannot write {image.width}x{image.height} {image.mode} as {kind} ({error});"
             " save it as PNG"
         ) from error
-    return stream.getvalue()
-
-
-def _metadata_options(picture: Picture, kind: str, label: str) -> dict[str, Any]:
-    """What `Image.save` takes to write profile, EXIF and XMP in this format."""
-    options: dict[str, Any] = {"icc_profile": picture.profile} if picture.profile else {}
-    exif = b"Exif\0\0" + picture.exif if picture.exif else b""
-    xmp = picture.xmp or b""
-    if kind == "TIFF":
-        tags = _parsed(exif, kind, label) or Image.Exif()
-        if xmp:
-            tags[_XMP_TAG] = xmp
-        return options | {"exif": tags}
-    if kind == "AVIF" and not _parsed(exif, kind, label):
-        exif = b""
-    if kind == "JPEG":
-        exif = _fitting(exif, _MARKER, "EXIF", label)
-        xmp = _fitting(xmp, _MARKER - _JPEG_XMP_HEADER, "XMP", label)
-    if kind == "PNG" and (xmp or picture.text):
-        info = PngImagePlugin.PngInfo()
-        if xmp:
-            info.add_itxt("XML:com.adobe.xmp", xmp)
-        add_png_text(info, picture.text)
-        options["pnginfo"] = info
-        xmp = b""
-    return options | ({"exif": exif} if exif else {}) | ({"xmp": xmp} if xmp else {})
-
-
-def _fitting(data: bytes, limit: int, part: str, label: str) -> bytes:
-    if len(data) <= limit:
-        return data
-    _warn(f"{label}: {len(data)} bytes of {part} are dropped, JPEG holds at most {limit}")
-    return b""
-
-
-def _parsed(exif: bytes, kind: str, label: str) -> Image.Exif | None:
-    """The tags for a format whose writer takes EXIF apart; None if there are none, or damaged ones."""
-    if not exif:
-        return None
-    tags = Image.Exif()
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error")  # Pillow warns of damage and goes on, with half of a directory
-            tags.load(exif)
-            return picture_tags(tags)
-    except Exception as error:  # noqa: BLE001 - Pillow's EXIF parser raises almost anything on damaged data
-        _warn(f"{label}: the EXIF is too damaged for {kind} ({error}) and is dropped")
-        return None
-
-
-def _warn(message: str) -> None:
-    warnings.warn(message, DroppedDataWarning, stacklevel=5)

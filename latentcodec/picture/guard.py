@@ -1,5 +1,6 @@
 """What Pillow parses while it opens a file, bounded before: EXIF, JPEG's MP index, a TIFF's own directories.
 
+    PNG ─► a copy without text and profile, which are read elsewhere: Pillow takes no more than 1 MiB of each
     JPEG ─► segments before the scan ─► EXIF, MP index ─┐
     AVIF ─► its decoder, which reads boxes only ─► EXIF ┼─► excess ─► none: the stream
     TIFF ───────────────────────────────────────────────┘       └───► some: a copy in which Pillow finds none
@@ -12,15 +13,16 @@ from __future__ import annotations
 
 import io
 import re
-import warnings
-from collections.abc import Iterator
 from typing import BinaryIO
 
-from PIL import AvifImagePlugin, Image, JpegImagePlugin, TiffImagePlugin
+from PIL import AvifImagePlugin, Image, TiffImagePlugin
 
 from latentcodec.errors import LimitExceeded
 from latentcodec.picture.directories import excess
-from latentcodec.picture.metadata import DroppedDataWarning, without_prefix
+from latentcodec.picture.formats import png
+from latentcodec.picture.formats.jpeg import START, segments
+from latentcodec.picture.metadata import without_prefix
+from latentcodec.picture.notices import report
 
 __all__ = ["PICTURE_FORMATS", "guarded", "open_formats", "open_image"]
 
@@ -32,9 +34,8 @@ PICTURE_FORMATS = (
     *("PPM", "TGA", "PSD", "QOI", "PCX", "SGI", "HEIF", "JXL"),
 )
 
-_JPEG_START = b"\xff\xd8\xff"
 _EXIF, _MP = b"Exif\0\0", b"MPF\0"
-_APP1, _APP2, _SCAN = 0xFFE1, 0xFFE2, 0xFFDA
+_APP1, _APP2 = 0xFFE1, 0xFFE2
 _EXIF_ITEM = re.compile(rb"(infe[\x02\x03].{7,9})Exif", re.DOTALL)  # ISO 14496-12, 8.11.6
 
 
@@ -50,8 +51,8 @@ def open_image(file: BinaryIO, name: str) -> Image.Image:
 
 
 def guarded(file: BinaryIO, name: str) -> BinaryIO:
-    """The stream, or a copy without EXIF or MP index that would cost too much, which a DroppedDataWarning
-    reports. Raises LimitExceeded for such a TIFF, OSError.
+    """The stream, or a copy without EXIF or MP index that would cost too much, which is reported; of a PNG
+    without text and profile. Raises LimitExceeded for a TIFF that would cost too much, OSError.
     """
     file.seek(0)
     head = file.read(16)
@@ -59,9 +60,11 @@ def guarded(file: BinaryIO, name: str) -> BinaryIO:
         problem = excess(file)
         if problem:
             raise LimitExceeded(f"{name}: {problem}")
-    elif head.startswith(_JPEG_START):
+    elif head.startswith(START):
         file.seek(0)
         file = _jpeg(file, name)
+    elif head.startswith(png.SIGNATURE):
+        file = png.lean(file)
     elif head[4:8] == b"ftyp" and AvifImagePlugin.SUPPORTED:
         file.seek(0)
         file = _avif(file, name)
@@ -72,35 +75,21 @@ def guarded(file: BinaryIO, name: str) -> BinaryIO:
 def _jpeg(file: BinaryIO, name: str) -> BinaryIO:
     data = file.read()
     exif, index = [], []
-    for marker, begin, end in _segments(data):
+    for marker, begin, end in segments(data):
         if marker == _APP1 and data.startswith(_EXIF, begin, end):
             exif.append((begin, end))
         elif marker == _APP2 and data.startswith(_MP, begin, end):
             index = [(begin, end)]  # as Pillow has it: the last one
     changed = bytearray()
-    for part, segments, mark in (("EXIF", exif, _EXIF), ("index of further pictures", index, _MP)):
-        parts = [data[begin + len(mark) : end] for begin, end in segments]  # Pillow joins those of EXIF
+    for part, places, mark in (("EXIF", exif, _EXIF), ("index of further pictures", index, _MP)):
+        parts = [data[begin + len(mark) : end] for begin, end in places]  # Pillow joins those of EXIF
         problem = excess(io.BytesIO(without_prefix(b"".join(parts)))) if parts else ""
         if problem:
-            _warn_dropped(name, part, problem)
+            report(name, f"its {part} is dropped: {problem}")
             changed = changed or bytearray(data)
-            for begin, _ in segments:
+            for begin, _ in places:
                 changed[begin : begin + len(mark)] = bytes(len(mark))  # a segment that nobody knows
     return io.BytesIO(changed or data)
-
-
-def _segments(data: bytes) -> Iterator[tuple[int, int, int]]:
-    """Marker, begin and end of the payload of each segment that Pillow reads before the scan, as it does."""
-    place = len(_JPEG_START) - 1
-    while 0 <= (place := data.find(b"\xff", place)) < len(data) - 1:
-        marker = int.from_bytes(data[place : place + 2], "big")
-        if marker == _SCAN or not (marker in JpegImagePlugin.MARKER or marker in (0xFF00, 0xFFFF)):
-            return
-        place += 1 if marker == 0xFFFF else 2
-        if marker in JpegImagePlugin.MARKER and JpegImagePlugin.MARKER[marker][2] is not None:
-            end = place + int.from_bytes(data[place : place + 2], "big")
-            yield marker, place + 2, end
-            place = max(end, place + 2)
 
 
 def _avif(file: BinaryIO, name: str) -> BinaryIO:
@@ -108,7 +97,7 @@ def _avif(file: BinaryIO, name: str) -> BinaryIO:
     exif = _avif_exif(data)
     problem = excess(io.BytesIO(without_prefix(exif))) if exif else ""
     if problem:
-        _warn_dropped(name, "EXIF", problem)
+        report(name, f"its EXIF is dropped: {problem}")
         data = _EXIF_ITEM.sub(rb"\1none", data)  # an item of a type that nobody knows
         if _avif_exif(data):
             raise LimitExceeded(f"{name}: {problem}")
@@ -124,7 +113,3 @@ def _avif_exif(data: bytes) -> bytes:
     except Exception:  # noqa: BLE001 - what it is, Pillow says when it opens the file
         return b""
     return exif or b""
-
-
-def _warn_dropped(name: str, part: str, problem: str) -> None:
-    warnings.warn(f"{name}: its {part} is dropped: {problem}", DroppedDataWarning, stacklevel=6)

@@ -1,9 +1,10 @@
 """Pillow image or array <-> Picture: 8-bit planes, upright, with what belongs to them.
 
 Pillow image, any mode ─► gray or RGB, alpha (samples.py) ─► orientation applied ─┐
-                       ─► ICC profile, EXIF, XMP (metadata.py) ─► orientation reset ─┴─► Picture
-uint8 array ──────────────────────────────────────────────────────────────────────────►
-Picture ─► to_pillow ─► L, LA, RGB or RGBA, with icc_profile, exif and xmp in its info
+                       ─► what its colours mean (colour/) ────────────────────────┼─► Picture
+                       ─► what stands beside (formats/, metadata.py), made true ──┘
+uint8 array ──────────────────────────────────────────────────────────────────────►
+Picture ─► to_pillow ─► L, LA, RGB or RGBA, with icc_profile, exif, xmp and more in its info
 """
 
 from __future__ import annotations
@@ -24,18 +25,24 @@ from latentcodec.errors import (
     UnreadableImage,
     UnsupportedImage,
 )
-from latentcodec.picture.directories import count_directories, excess
-from latentcodec.picture.metadata import (
-    DroppedDataWarning,
-    orientation,
-    read_exif,
-    read_xmp,
-    sound_exif,
-    upright_exif,
-    upright_xmp,
+from latentcodec.picture import exif as exif_bytes
+from latentcodec.picture import xmp as packets
+from latentcodec.picture.beside import Beside, Resolution, joined, sound_resolution
+from latentcodec.picture.colour.points import Cicp
+from latentcodec.picture.colour.profiles import (
+    adobe_rgb_profile,
+    is_gray,
+    png_profile,
+    profile_of,
+    sound_profile,
 )
-from latentcodec.picture.samples import Plane, ReducedDepthWarning, stored_depth, to_planes
-from latentcodec.picture.text import Text, check_text, read_text
+from latentcodec.picture.directories import count_directories, excess
+from latentcodec.picture.formats.info import read_info
+from latentcodec.picture.formats.scan import read_file
+from latentcodec.picture.metadata import orientation, read_exif, read_xmp, sound_exif
+from latentcodec.picture.notices import DroppedDataWarning, ReducedDepthWarning, noted, report
+from latentcodec.picture.samples import Plane, stored_depth, to_planes
+from latentcodec.picture.text import Text, check_text
 
 __all__ = [
     "MAX_PIXELS",
@@ -44,8 +51,10 @@ __all__ = [
     "Picture",
     "Pixels",
     "ReducedDepthWarning",
+    "check_size",
     "from_array",
     "from_pillow",
+    "picture_of",
     "pillow_errors",
     "to_pillow",
 ]
@@ -69,7 +78,6 @@ PICTURE_EXTENSIONS = frozenset(
 # picture.
 _FIRST_IS_THE_PICTURE = {"MPO": "secondary pictures", "PSD": "layers"}
 _MOST_FRAMES = 1000  # that are counted
-_PROFILE_SPACES = {b"GRAY": "gray", b"RGB ": "RGB", b"CMYK": "CMYK", b"Lab ": "Lab"}  # ICC.1, 7.2.6
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,10 +96,22 @@ class Picture:
     xmp: bytes | None = None
     text: Text = ()
     """Pairs of key (1 to 255 bytes of UTF-8, without NUL) and value; a key may be there more than once."""
+    iptc: bytes | None = None
+    """Records of IPTC (IIM), without the blocks of Photoshop around them."""
+    dpi: Resolution | None = None
+    """Dots per inch, from left to right and from top to bottom."""
+    cicp: Cicp | None = None
+    """Code points of the colours, where they are not sRGB; they go before the profile."""
+    left_out: tuple[str, ...] = ()
+    """What could not be kept of the file that the picture comes from, in words."""
 
     def __post_init__(self) -> None:
         pixels, alpha = self.pixels, self.alpha
         check_text(self.text)
+        if self.dpi is not None and sound_resolution(*self.dpi) is None:
+            raise InvalidArgument(f"dpi {self.dpi}: two positive numbers of dots per inch")
+        if self.cicp is not None and not all(0 <= each <= 255 for each in self.cicp):
+            raise InvalidArgument(f"cicp {tuple(self.cicp)}: four numbers of 0 to 255")
         if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3 or pixels.size == 0:
             raise InvalidArgument(
                 f"pixels are a non-empty uint8 array (H, W, 3), these are {pixels.dtype} {pixels.shape}"
@@ -142,7 +162,8 @@ def from_pillow(image: Image.Image, *, name: str = "", max_pixels: int = MAX_PIX
 
     Gray stays gray. A palette, CMYK (through its profile, where it has one) and all other colour become RGB.
     A transparent colour becomes alpha; alpha that is 255 everywhere is dropped. The EXIF orientation is
-    applied, and reset in the EXIF and XMP that are kept. More than 8 bits a channel are reduced to 8 with a
+    applied, and EXIF and XMP are made true of the upright picture. What cannot be kept is told by a
+    DroppedDataWarning each, and stands in `left_out`. More than 8 bits a channel are reduced to 8 with a
     ReducedDepthWarning: 16-bit samples by correct rounding where Pillow hands them out (gray), else as Pillow
     cuts them (colour). Modes I and F count as 0 ... 255 if all samples lie there, else as 0 ... 65535 (and F
     as 0 ... 1 if they lie there and not all are whole).
@@ -156,6 +177,14 @@ def from_pillow(image: Image.Image, *, name: str = "", max_pixels: int = MAX_PIX
             f"a picture is a Pillow image or a numpy array, this is a {type(image).__name__}"
         )
     name = name or str(getattr(image, "filename", "")) or "the picture"
+    check_size(image, name, max_pixels)
+    with noted() as notes:
+        picture = picture_of(image, _own_words(image, name), name)
+    return replace(picture, left_out=tuple(notes))
+
+
+def check_size(image: Image.Image, name: str, max_pixels: int) -> None:
+    """Raise InvalidArgument for an empty image, LimitExceeded for one of too many pixels."""
     if 0 in image.size:
         raise InvalidArgument(f"{name} is {image.width}x{image.height}: a picture has at least one pixel")
     if image.width * image.height > max_pixels:
@@ -163,31 +192,93 @@ def from_pillow(image: Image.Image, *, name: str = "", max_pixels: int = MAX_PIX
             f"{name} is {image.width}x{image.height} = {image.width * image.height} pixels, the limit is"
             f" {max_pixels}: raise max_pixels if you trust it"
         )
+
+
+def _own_words(image: Image.Image, name: str) -> Beside:
+    """What the file of an opened image says itself, where it is still open and at its first frame."""
+    file = getattr(image, "fp", None)
+    loaded = not getattr(image, "tile", None) and image.format != "WEBP"  # which shows no tiles
+    if file is None or loaded or getattr(image, "_frame", False):
+        return Beside()
+    try:
+        place = file.tell()
+    except (OSError, ValueError, AttributeError):  # closed, or no file at all
+        return Beside()
+    try:
+        return read_file(file, name)
+    finally:
+        file.seek(place)
+
+
+def picture_of(image: Image.Image, own: Beside, name: str) -> Picture:
+    """A picture of a Pillow image, of a size within the limits, and of what its file says itself."""
     with pillow_errors(name):
-        _refuse_animation(image, name)
+        _refuse_animation(image, name, told=own.further)
         _refuse_excess(image, name)
+        turn = _tiff_turn(image)
         rawmode, peak = stored_depth(image)
         image.load()
+        beside = joined(own, read_info(image, name, text=not own.complete))
     planes, alpha = to_planes(image, rawmode, peak, name)
-    exif, xmp = read_exif(image, name), read_xmp(image)
-    turn = 1 if hasattr(image, "tag_v2") else orientation(exif, xmp)  # Pillow turns a TIFF as it loads it
-    profile = _kept_profile(image, planes.ndim == 2, name)
-    picture = _picture(planes, alpha, turn, profile=profile, exif=upright_exif(exif), xmp=upright_xmp(xmp))
-    return replace(picture, text=read_text(image))
+    if planes.ndim == 3 and is_gray(beside.profile) and not (planes != planes[..., :1]).any():
+        planes = planes[..., 0]  # WebP and AVIF know no gray, or Pillow hands it out so
+    exif, xmp = read_exif(image, name, beside.exif), read_xmp(image, beside.xmp)
+    turn = turn or orientation(exif, xmp)
+    converted = image.mode in ("CMYK", "LAB")  # which uses the profile up
+    profile, cicp = _meaning(beside, exif, planes.ndim == 2, name) if not converted else (None, None)
+    upright = hasattr(image, "tag_v2")  # Pillow turns a TIFF as it loads it
+    picture = _picture(planes, alpha, 1 if upright else turn)
+    return replace(
+        picture,
+        profile=profile,
+        cicp=cicp,
+        exif=exif_bytes.turned(exif, turn, name),
+        xmp=packets.without_announcements(packets.turned(xmp, turn)),
+        text=beside.text,
+        iptc=beside.iptc,
+        dpi=beside.dpi[::-1] if beside.dpi and turn >= 5 else beside.dpi,
+    )
+
+
+def _tiff_turn(image: Image.Image) -> int:
+    """The orientation of a TIFF, which Pillow forgets once it has turned it; 0 of other formats."""
+    if not hasattr(image, "tag_v2"):
+        return 0
+    value = image.getexif().get(0x0112, 1)
+    return int(value) if value in range(1, 9) else 1
+
+
+def _meaning(beside: Beside, exif: bytes | None, gray: bool, name: str) -> tuple[bytes | None, Cicp | None]:
+    """Profile and code points that say what the colours mean; both None for sRGB."""
+    profile = sound_profile(beside.profile, gray, name)
+    if beside.cicp is not None:
+        return profile, None if beside.cicp.is_srgb else beside.cicp._replace(matrix=0)
+    if profile is None and not beside.srgb:
+        profile = png_profile(beside.gama, beside.chrm, gray, name)
+        if profile is None and not gray and exif_bytes.is_adobe_rgb(exif):
+            profile = adobe_rgb_profile()
+    return profile, None
 
 
 def to_pillow(picture: Picture) -> Image.Image:
-    """A Pillow image of mode L, LA, RGB or RGBA; its info holds icc_profile, exif, xmp and text if there are
-    any: the exif as Pillow likes it, with "Exif\\0\\0" in front, text as pairs of key and value. EXIF that
-    would cost Pillow too much to take apart is dropped with a DroppedDataWarning.
+    """A Pillow image of mode L, LA, RGB or RGBA; its info holds, as far as they are there, icc_profile (also
+    of code points), exif (as Pillow likes it, with "Exif\\0\\0" in front), xmp, text (pairs of key and
+    value), dpi, iptc and cicp. EXIF that would cost Pillow too much to take apart is dropped with a report.
     """
     planes = picture.pixels[..., 0] if picture.gray else picture.pixels
     if picture.alpha is not None:
         planes = np.dstack([planes, picture.alpha])
     image = Image.fromarray(planes)
     exif = sound_exif(picture.exif, "the picture")
-    exif = b"Exif\0\0" + exif if exif else None
-    metadata = {"icc_profile": picture.profile, "exif": exif, "xmp": picture.xmp, "text": picture.text}
+    metadata = {
+        "icc_profile": profile_of(picture.profile, picture.cicp, picture.gray),
+        "exif": b"Exif\0\0" + exif if exif else None,
+        "xmp": picture.xmp,
+        "text": picture.text,
+        "dpi": picture.dpi,
+        "iptc": picture.iptc,
+        "cicp": picture.cicp,
+    }
     image.info.update({key: value for key, value in metadata.items() if value})
     return image
 
@@ -214,15 +305,7 @@ def pillow_errors(name: str) -> Iterator[None]:
         raise UnreadableImage(f"{name} cannot be read, it may be damaged: {error!r}") from error
 
 
-def _picture(
-    planes: Plane,
-    alpha: Plane | None,
-    turn: int,
-    *,
-    profile: bytes | None = None,
-    exif: bytes | None = None,
-    xmp: bytes | None = None,
-) -> Picture:
+def _picture(planes: Plane, alpha: Plane | None, turn: int) -> Picture:
     """A Picture of gray (H, W) or RGB (H, W, 3) planes, turned upright; alpha that is all opaque goes."""
     gray = planes.ndim == 2
     pixels = np.repeat(_upright(planes, turn)[..., None], 3, axis=2) if gray else _upright(planes, turn)
@@ -231,9 +314,6 @@ def _picture(
         pixels=np.require(pixels, requirements=["C", "W"]),
         alpha=None if alpha is None or opaque else np.require(_upright(alpha, turn), requirements=["C", "W"]),
         gray=gray,
-        profile=profile,
-        exif=exif,
-        xmp=xmp,
     )
 
 
@@ -246,7 +326,7 @@ def _upright(plane: Plane, turn: int) -> Plane:
     return plane[::-1] if turn in (3, 4, 7, 8) else plane
 
 
-def _refuse_animation(image: Image.Image, name: str) -> None:
+def _refuse_animation(image: Image.Image, name: str, *, told: bool) -> None:
     frames = _frames(image)
     if frames <= 1:
         return
@@ -256,7 +336,8 @@ def _refuse_animation(image: Image.Image, name: str) -> None:
             f"{name} holds {'over ' if frames > _MOST_FRAMES else ''}{min(frames, _MOST_FRAMES)} frames, and"
             " animations cannot be stored: save one frame as a picture"
         )
-    warnings.warn(f"{name}: only its main picture is kept, not its {extra}", DroppedDataWarning, stacklevel=3)
+    if not told:
+        report(name, f"only its main picture is kept, not its {extra}")
 
 
 def _refuse_excess(image: Image.Image, name: str) -> None:
@@ -274,19 +355,3 @@ def _frames(image: Image.Image) -> int:
         if (file := getattr(image, "fp", None)) is not None:
             return max(2, count_directories(file, _MOST_FRAMES + 1))
     return int(getattr(image, "n_frames", 1))
-
-
-def _kept_profile(image: Image.Image, gray: bool, name: str) -> bytes | None:
-    """The ICC profile, unless a conversion used it up or it is for another kind of colour."""
-    profile = image.info.get("icc_profile")
-    if not isinstance(profile, bytes) or not profile or image.mode in ("CMYK", "LAB"):
-        return None
-    space = _PROFILE_SPACES.get(profile[16:20])
-    if space is None or space == ("gray" if gray else "RGB"):
-        return profile  # one of no known kind is kept: it is the caller's
-    warnings.warn(
-        f"{name}: its ICC profile is for {space}, the picture is {'gray' if gray else 'RGB'}: it is dropped",
-        DroppedDataWarning,
-        stacklevel=3,
-    )
-    return None

@@ -11,14 +11,13 @@ from __future__ import annotations
 
 import io
 import re
-import warnings
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
 from latentcodec.errors import UnsupportedImage
-from latentcodec.picture.metadata import DroppedDataWarning
+from latentcodec.picture.notices import ReducedDepthWarning, report
 
 __all__ = ["Plane", "ReducedDepthWarning", "stored_depth", "to_planes"]
 
@@ -31,10 +30,6 @@ _GRAY_STEP = {
     "L;2": 85,
     "L;4": 17,
 }  # Pillow scales these samples to 8 bits but leaves their tRNS value as it is
-
-
-class ReducedDepthWarning(UserWarning):
-    """A picture with more than 8 bits a channel was reduced to 8."""
 
 
 def stored_depth(image: Image.Image) -> tuple[str, int | None]:
@@ -64,8 +59,7 @@ def to_planes(image: Image.Image, rawmode: str, peak: int | None, name: str) -> 
         white = peak or (65535 if mode.startswith("I;16") else None)
         return _reduce(samples, white, mode, name), _gray_key(samples, key)
     if peak:
-        message = f"{name} has more than 8 bits a channel: they are reduced to 8"
-        warnings.warn(message, ReducedDepthWarning, stacklevel=3)
+        report(name, "it has more than 8 bits a channel: they are reduced to 8", ReducedDepthWarning)
     if mode == "1":
         gray = np.array(image.convert("L"))
         return gray, _gray_key(gray, bool(key), 255) if isinstance(key, int) else None  # 1 or 255 is white
@@ -105,11 +99,7 @@ def _reduce(samples: AnyPlane, peak: int | None, mode: str, name: str) -> Plane:
     if peak is None and high <= 255 and whole:
         return samples.astype(np.uint8)
     white = peak or (1 if high <= 1 else 255 if high <= 255 else 65535)
-    warnings.warn(
-        f"{name}: its mode {mode}, taken as 0 ... {white}, is reduced to 8 bits",
-        ReducedDepthWarning,
-        stacklevel=4,
-    )
+    report(name, f"its mode {mode}, taken as 0 ... {white}, is reduced to 8 bits", ReducedDepthWarning)
     if samples.dtype.kind == "f":
         return np.rint(samples.astype(np.float64) * (255 / white)).astype(np.uint8)
     wide = np.minimum(samples.astype(np.uint32), white)
@@ -142,10 +132,6 @@ def _cmyk_to_rgb(image: Image.Image, name: str) -> Image.Image:
             flags=ImageCms.Flags.BLACKPOINTCOMPENSATION,
         )
     except Exception as error:  # noqa: BLE001 - by its documentation PyCMSError, but OSError and others, too
-        warnings.warn(
-            f"{name}: its CMYK profile cannot be used ({error}): colours are converted without it",
-            DroppedDataWarning,
-            stacklevel=4,
-        )
+        report(name, f"its CMYK profile cannot be used ({error}): colours are converted without it")
         return image.convert("RGB")
     return image.convert("RGB") if converted is None else converted  # None only when done in place

@@ -1,6 +1,6 @@
 """Text beside a picture: ordered pairs of key and value, as PNG's tEXt, zTXt and iTXt hold them.
 
-PNG ─► Pillow's `text`, or the "text" of an image's info ─► read_text ─► Text ─► png_text ─► PNG
+formats/ ─► Text ─► Picture ─► codec/sidecar.py ─► the chunk of a file ─► Picture ─► add_png_text ─► PNG
 """
 
 from __future__ import annotations
@@ -9,11 +9,12 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from latentcodec.errors import InvalidArgument
+from latentcodec.picture.notices import report
 
 if TYPE_CHECKING:
-    from PIL import Image, PngImagePlugin
+    from PIL import PngImagePlugin
 
-__all__ = ["MAX_KEY_BYTES", "MAX_TEXTS", "Text", "add_png_text", "check_text", "read_text"]
+__all__ = ["MAX_KEY_BYTES", "MAX_TEXTS", "Text", "add_png_text", "check_text", "decoded"]
 
 Text = tuple[tuple[str, str], ...]
 """Pairs of key and value, in order; a key may be there more than once."""
@@ -21,8 +22,6 @@ Text = tuple[tuple[str, str], ...]
 MAX_TEXTS = 4096  # pairs of one file (docs/format.md)
 MAX_KEY_BYTES = 255  # of UTF-8
 _PNG_KEY = 79  # characters of Latin-1 (PNG, third edition, 11.3.3.1)
-_PNG_XMP = "XML:com.adobe.xmp"
-_RAW_PROFILE = "Raw profile type "  # ImageMagick's name for metadata in hexadecimal
 _COMPRESSED_FROM = 1024  # characters
 
 
@@ -45,18 +44,26 @@ def check_text(text: Sequence[object]) -> None:
             )
 
 
-def read_text(image: Image.Image) -> Text:
-    """The text of a loaded image: of a PNG file, or that of `info["text"]`, as `to_pillow` gives it."""
-    found = image.info.get("text")
-    if not isinstance(found, tuple):
-        found = tuple(getattr(image, "text", {}).items())
-    pairs = ((str(key), str(value)) for key, value in found)
-    return tuple((k, v) for k, v in pairs if k != _PNG_XMP and not k.startswith(_RAW_PROFILE))
+def decoded(data: bytes) -> str:
+    """Bytes of unknown encoding as text: UTF-8 where they are that, else Latin-1; without NUL at the end."""
+    data = data.rstrip(b"\0")
+    try:
+        return data.decode("utf-8")
+    except UnicodeDecodeError:
+        return data.decode("latin-1")
 
 
-def add_png_text(info: PngImagePlugin.PngInfo, text: Text) -> None:
-    """Add the pairs to what a PNG file is to hold: Latin-1 as tEXt or zTXt, all else as iTXt."""
+def add_png_text(info: PngImagePlugin.PngInfo, text: Text, name: str) -> None:
+    """Add the pairs to what a PNG file is to hold: Latin-1 as tEXt or zTXt, all else as iTXt.
+
+    A key that is no keyword of PNG is reported, for the picture `name`, and left out with its value.
+    """
     for key, value in text:
+        if key.encode("latin-1", "ignore").decode("latin-1") != key or len(key) > _PNG_KEY:
+            report(
+                name, f"its text {key[:40]!r} is left out: PNG's keywords have at most 79 letters of Latin-1"
+            )
+            continue
         try:
             info.add_text(key, value.encode("latin-1").decode("latin-1"), zip=len(value) > _COMPRESSED_FROM)
         except UnicodeEncodeError:

@@ -215,7 +215,7 @@ def test_a_cut_single_tile_shows_its_coarse_data(native: NativeCodec) -> None:
     assert scores[0] > 8
 
 
-@pytest.mark.parametrize("letter", ["C", "e", "x", "t"])
+@pytest.mark.parametrize("letter", ["C", "e", "x", "t", "i"])
 def test_damaged_metadata_costs_only_itself(native: NativeCodec, letter: str) -> None:
     picture = Picture(
         photograph(width=40, height=40),
@@ -223,6 +223,7 @@ def test_damaged_metadata_costs_only_itself(native: NativeCodec, letter: str) ->
         exif=b"II*\0" + bytes(60),
         xmp=b"<x/>",
         text=(("key", "value"),),
+        iptc=b"\x1c\2",
     )
     chunks = read_chunks(NativeEncoder(native, picture).encode(1000).data)
     for payload in (b"", b"junk", zstandard.compress(b"x" * 50)[:-3], zstandard.compress(b"y") + b"more"):
@@ -231,7 +232,7 @@ def test_damaged_metadata_costs_only_itself(native: NativeCodec, letter: str) ->
             decode_file(native, unpack(data), DEFAULT_LIMITS, None)
         shown, report = partial(native, data)
         assert len(report.damaged) == 1
-        kept = {"C": shown.profile, "e": shown.exif, "x": shown.xmp, "t": shown.text}
+        kept = {"C": shown.profile, "e": shown.exif, "x": shown.xmp, "t": shown.text, "i": shown.iptc}
         assert not kept.pop(letter)
         assert all(kept.values())
 

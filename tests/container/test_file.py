@@ -65,6 +65,10 @@ EVERYTHING = {
     "exif": b"EXIF",
     "xmp": b"<xmp/>",
     "text": b"text",
+    "cicp": bytes((9, 16, 0, 1)),
+    "iptc": b"iptc",
+    "dpi": b"dpi",
+    "left_out": b"none",
     "goal": Goal("size", 5000, 31.41),
 }
 
@@ -140,7 +144,7 @@ def test_round_trip(file: File) -> None:
     data = pack(file)
     assert unpack(data) == file
     letters = "".join(chunk.type for chunk in read_chunks(data))
-    assert letters == "".join(sorted(letters, key="HCXTextg".index))
+    assert letters == "".join(sorted(letters, key="HCNXTextirlg".index))
 
 
 @pytest.mark.parametrize("kind", ["quality", "size", "bpp", "psnr"])
@@ -288,7 +292,7 @@ def reordered() -> Iterator[tuple[list[Chunk], type[FormatError], str]]:
         if "T" not in (every[place].type, every[place + 1].type) and place:
             swapped = [*every[:place], every[place + 1], every[place], *every[place + 2 :]]
             yield swapped, MalformedFile, "repeated or out of order"
-    for letter in "HCXextg":
+    for letter in "HCNXextirlg":
         place = every.index(by_type[letter])
         yield (
             [*every[:place], by_type[letter], *every[place:]],
@@ -344,13 +348,13 @@ def test_mutations_behind_the_checksums(file: File, data: st.DataObject) -> None
     payload = bytearray(chunks[place].payload)
     cut = data.draw(st.integers(0, len(payload)))
     payload[cut : cut + data.draw(st.integers(0, 4))] = data.draw(st.binary(max_size=4))
-    letter = data.draw(st.just(chunks[place].type) | st.sampled_from("HCXTextgAq"))
+    letter = data.draw(st.just(chunks[place].type) | st.sampled_from("HCNXTextirlgAq"))
     changed = write_chunks([*chunks[:place], Chunk(letter, bytes(payload)), *chunks[place + 1 :]])
     try:
         result = unpack(changed)
     except LatentCodecError:
         return
-    known = [chunk for chunk in read_chunks(changed) if chunk.type in "HCXTextg"]
+    known = [chunk for chunk in read_chunks(changed) if chunk.type in "HCNXTextirlg"]
     assert result.goal is not None or "g" not in "".join(chunk.type for chunk in known) or letter == "g"
     if result.goal == file.goal and (result.goal or all(chunk.type != "g" for chunk in known)):
         assert pack(result) == write_chunks(known)

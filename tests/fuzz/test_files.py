@@ -54,6 +54,7 @@ from latentcodec.container.file import File, Goal, Tile, pack, unpack
 from latentcodec.container.header import EXTERNAL_MODEL, PIXELS, Header
 from latentcodec.container.salvage import salvage
 from latentcodec.errors import LatentCodecError
+from latentcodec.picture.colour.points import Cicp
 from latentcodec.picture.picture import Picture
 from latentcodec.rans import groups
 from latentcodec.rans.coder import Decoder, Encoder
@@ -105,6 +106,10 @@ def seeds() -> dict[str, bytes]:
         exif=b"Exif\0\0II*\0\x08\0\0\0\0\0\0\0\0\0",
         xmp=b"<x/>",
         text=(("a", "b\n"),),
+        iptc=b"\x1c\2",
+        dpi=(300, 299.5),
+        cicp=Cicp(9, 16),
+        left_out=("a video",),
     )
     wide = np.tile(photograph(width=100, height=48), (1, 3, 1))
     flat = replace(whole, pixels=pixels // 64 * 64, alpha=None)
@@ -174,7 +179,7 @@ def changed_file(random: Random) -> tuple[str, bytes]:
             other = random.randrange(len(chunks))
             chunks[place], chunks[other] = chunks[other], chunks[place]
         else:
-            chunks[place] = Chunk(random.choice("HVCXTextgdAzq"), chunk.payload)
+            chunks[place] = Chunk(random.choice("HVCNXTextirlgdAzq"), chunk.payload)
         chunks = chunks or [chunk]
     data = write_chunks(chunks)
     return kind, data[: random.randrange(len(data))] if random.random() < 0.1 else data

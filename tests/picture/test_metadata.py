@@ -5,17 +5,21 @@ import struct
 import warnings
 
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 
-from latentcodec.picture.metadata import (
-    DroppedDataWarning,
-    orientation,
-    picture_tags,
-    read_exif,
-    read_xmp,
-    upright_exif,
-    upright_xmp,
-)
+from latentcodec.picture.exif import turned as turned_exif
+from latentcodec.picture.metadata import orientation, picture_tags, read_exif, read_xmp
+from latentcodec.picture.notices import DroppedDataWarning
+from latentcodec.picture.xmp import turned as turned_xmp
+
+
+def upright_exif(exif: bytes | None) -> bytes | None:
+    return turned_exif(exif, 1, "it")
+
+
+def upright_xmp(xmp: bytes | None) -> bytes | None:
+    return turned_xmp(xmp, 1)
+
 
 XMP = (
     b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF><rdf:Description tiff:Orientation="6">'
@@ -77,7 +81,6 @@ def test_an_orientation_without_meaning_is_upright_and_stays(value: int) -> None
         b"II*\0",
         b"II*\0\xff\xff\xff\xff",
         tiff("<", [(0x0112, 3, 1, 6)])[:14],
-        tiff("<", [(0x0112, 3, 2, 6)]),  # two orientations
         tiff("<", [(0x0112, 3, 1, 6)]).replace(struct.pack("<HH", 0x0112, 3), struct.pack("<HH", 0x0112, 5)),
         b"MM\0*" + b"\0\0\0\x08" + b"\xff\xff" + b"\0" * 12,  # 65535 entries, one there
         b"not TIFF at all",
@@ -86,6 +89,28 @@ def test_an_orientation_without_meaning_is_upright_and_stays(value: int) -> None
 def test_damaged_exif_has_no_orientation_and_is_left_alone(exif: bytes) -> None:
     assert orientation(exif, None) == 1
     assert upright_exif(exif) == exif
+
+
+@pytest.mark.parametrize(
+    ("kind", "count", "values"),
+    [
+        (3, 2, struct.pack("<HH", 6, 6)),
+        (9, 1, struct.pack("<i", 6)),
+        (5, 1, struct.pack("<II", 6, 1)),
+        (10, 1, struct.pack("<ii", 12, 2)),
+        (12, 1, struct.pack("<d", 6.0)),
+    ],
+)
+def test_an_orientation_of_another_type_counts_as_for_pillow(kind: int, count: int, values: bytes) -> None:
+    exif = b"II*\0" + struct.pack("<IH", 8, 1) + struct.pack("<HHI", 0x0112, kind, count)
+    exif += (values.ljust(4, b"\0") if len(values) <= 4 else struct.pack("<I", 26)) + bytes(4) + values
+    image = Image.new("RGB", (4, 3))
+    image.info["exif"] = exif
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Pillow's, of a count
+        assert ImageOps.exif_transpose(image).size == (3, 4)
+    assert orientation(exif, None) == 6
+    assert orientation(upright_exif(exif), None) == 1
 
 
 def test_xmp_speaks_where_exif_is_silent() -> None:

@@ -10,6 +10,7 @@ import pytest
 from PIL import Image, ImageCms, ImageOps
 
 from latentcodec.errors import InvalidArgument, LimitExceeded, UnreadableImage, UnsupportedImage
+from latentcodec.picture.colour.icc import make_profile
 from latentcodec.picture.picture import (
     DroppedDataWarning,
     Picture,
@@ -20,7 +21,7 @@ from latentcodec.picture.picture import (
 )
 
 SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
-GRAY = SRGB[:16] + b"GRAY" + SRGB[20:]
+GRAY = make_profile("gray", 1.8, None)
 XMP = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:Description tiff:Orientation="%d"/></x:xmpmeta>'
 
 
@@ -222,11 +223,26 @@ def test_a_profile_for_another_kind_of_colour_is_dropped(mode: str, fitting: byt
     image = photo().convert(mode)
     image.info["icc_profile"] = fitting
     assert from_pillow(image).profile == fitting
-    image.info["icc_profile"] = b"what is this"
-    assert from_pillow(image).profile == b"what is this"
     image.info["icc_profile"] = other
     with pytest.warns(DroppedDataWarning, match=r"scan\.png: its ICC profile is for"):
         assert from_pillow(image, name="scan.png").profile is None
+
+
+@pytest.mark.parametrize(
+    ("profile", "message"),
+    [
+        (b"what is this", "12 bytes without a profile's signature"),
+        (SRGB[:-100], r"it claims \d+ bytes and has \d+"),
+        (SRGB[:128] + b"\xff" * 4 + SRGB[132:], "it claims 4294967295 tags"),
+        (SRGB[:136] + b"\xff" * 8 + SRGB[144:], r"a tag ends at byte \d+"),
+        (SRGB.replace(b"rTRC", b"oTRC"), "it is dropped, and the colours count as sRGB"),
+    ],
+)
+def test_a_broken_profile_is_dropped(profile: bytes, message: str) -> None:
+    image = photo()
+    image.info["icc_profile"] = profile
+    with pytest.warns(DroppedDataWarning, match=message):
+        assert from_pillow(image).profile is None
 
 
 def test_lab_uses_its_profile_up() -> None:

@@ -353,3 +353,24 @@ def test_latents_are_stored_themselves(call: Call, sd1: Path, mask: Path, tmp_pa
     done = call("generate", *options, out, "-q", "101")
     assert (done.code, "quality 101" in done.line) == (1, True)
     assert out.read_bytes() == piped.out
+
+
+def test_a_safety_checker_withholds_what_it_flags(call: Call, sd1: Path, tmp_path: Path) -> None:
+    from safetensors.torch import save_file
+
+    from latentcodec.nn.stable_diffusion.safety_checker import SafetyChecker, SafetyCheckerConfig
+
+    config = SafetyCheckerConfig(width=64, layers=1, heads=1, feed_forward=8, side=28, projection=8)
+    network = random_network(lambda: SafetyChecker(config))
+    out, checker = tmp_path / "a.png", tmp_path / "checker.safetensors"
+    for threshold, withheld in ((-2.0, True), (2.0, False)):
+        network.concept_embeds_weights.fill_(threshold)
+        network.special_care_embeds_weights.fill_(2.0)
+        save_file(network.state_dict(), checker)
+        options = ("--model", sd1, *FAST, "--seed", "3", "--safety-checker", checker)
+        done = call("generate", "a cat", out, *options)
+        assert done.code == 0
+        assert ("the safety checker withheld the picture of seed 3" in done.err) == withheld
+        assert (pixels_of(out).max() == 0) == withheld
+    done = call("generate", "a cat", out, "--model", sd1, "--safety-checker", sd1)
+    assert (done.code, "holds no safety checker" in done.line) == (1, True)

@@ -1,0 +1,1 @@
+"""What colours mean: ICC profiles, code points, and what files say instead."""
