@@ -338,7 +338,7 @@ class Generator:
                 seeds=seeds[own],
                 callback=self._reporter(settings, number, len(batches), options),
             )
-            sampled = pipeline(task)
+            sampled = pipeline(task).clone()  # of an inference tensor, which may not be changed
             decoded = model.decode(sampled, size)
             for index, image in enumerate(decoded):
                 if self._flagged(image):  # nothing of it leaves, neither as a picture nor as latents
