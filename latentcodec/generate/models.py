@@ -167,16 +167,18 @@ def check_finite(model: Model, x: Tensor, what: str) -> None:
 @contextmanager
 def placed(modules: Sequence[nn.Module], device: torch.device) -> Iterator[None]:
     """Modules on a device while the block runs; then their tensors are the ones that they were before."""
-    homes = [
-        (tensor, tensor.data) for module in modules for tensor in (*module.parameters(), *module.buffers())
-    ]
+    parts = [part for module in modules for part in module.modules()]
+    homes = [(part._parameters, dict(part._parameters)) for part in parts]  # what stands there is put back
     try:
-        for tensor, home in homes:
-            tensor.data = home.to(device, non_blocking=True)
+        for tensors, home in homes:
+            for name, tensor in home.items():
+                if tensor is not None:
+                    moved = tensor.to(device, non_blocking=True)
+                    tensors[name] = nn.Parameter(moved, requires_grad=False)
         yield
     finally:
-        for tensor, home in homes:
-            tensor.data = home
+        for tensors, home in homes:
+            tensors.update(home)
 
 
 @contextmanager
