@@ -184,7 +184,8 @@ def _show_many(found: list[_Found]) -> None:
     for each in found:
         info, made_with = each.info, each.parameters
         if info is None:
-            values: tuple[object, ...] = ("-", "-", "-", "-", "-", (made_with and made_with.model) or "-")
+            known = dict(_settings(made_with)) if made_with is not None else {}
+            values: tuple[object, ...] = (known.get("size", "-"), "-", "-", "-", "-", known.get("model", "-"))
             table.add_row(cell(each.name), *map(cell, values))
             continue
         values = (

@@ -306,7 +306,8 @@ class Generator:
         unknown = sorted(set(options) - Options.__annotations__.keys())
         if unknown:
             raise InvalidArgument(f"{unknown[0]}: {name} takes no such option", tuple(unknown))
-        prompts = [prompt] if isinstance(prompt, str) else list(prompt)
+        given: object = prompt
+        prompts = [given] if isinstance(given, str) else list(given) if isinstance(given, Sequence) else []
         if not prompts or not all(isinstance(text, str) for text in prompts):
             raise InvalidArgument("prompt: it is a text, or a sequence of at least one")
         count = whole("count", options.get("count", 1), 1, MAX_COUNT)
@@ -338,7 +339,7 @@ class Generator:
                 seeds=seeds[own],
                 callback=self._reporter(settings, number, len(batches), options),
             )
-            sampled = pipeline(task).clone()  # of an inference tensor, which may not be changed
+            sampled = pipeline(task).clone()  # a plain tensor, where that one is of inference mode
             decoded = model.decode(sampled, size)
             for index, image in enumerate(decoded):
                 if self._flagged(image):  # nothing of it leaves, neither as a picture nor as latents

@@ -57,6 +57,7 @@ UPSCALER_SCHEDULE = NoiseSchedule(beta_start=1e-4, beta_end=0.02)  # stability, 
 WORKING_MEMORY = 4 << 30
 FEW_STEPS = 8  # up to which a model's UNet runs as CUDA graphs
 _TURBO = re.compile(r"turbo", re.IGNORECASE)
+_NO_MEMORY = ("not enough memory", "can't allocate memory")  # of the CPU's allocator, which has no class
 
 PathLike = str | os.PathLike[str]
 Offload = Literal["auto", "always", "never"]
@@ -167,16 +168,18 @@ def check_finite(model: Model, x: Tensor, what: str) -> None:
 @contextmanager
 def placed(modules: Sequence[nn.Module], device: torch.device) -> Iterator[None]:
     """Modules on a device while the block runs; then their tensors are the ones that they were before."""
-    homes = [
-        (tensor, tensor.data) for module in modules for tensor in (*module.parameters(), *module.buffers())
-    ]
+    parts = [part for module in modules for part in module.modules()]
+    homes = [(part._parameters, dict(part._parameters)) for part in parts]  # what stands there is put back
     try:
-        for tensor, home in homes:
-            tensor.data = home.to(device, non_blocking=True)
+        for tensors, home in homes:
+            for name, tensor in home.items():
+                if tensor is not None:
+                    moved = tensor.to(device, non_blocking=True)
+                    tensors[name] = nn.Parameter(moved, requires_grad=False)
         yield
     finally:
-        for tensor, home in homes:
-            tensor.data = home
+        for tensors, home in homes:
+            tensors.update(home)
 
 
 @contextmanager
@@ -185,7 +188,8 @@ def memory_errors(model: Model) -> Iterator[None]:
     try:
         yield
     except (MemoryError, RuntimeError) as error:
-        lacking = isinstance(error, MemoryError | torch.OutOfMemoryError) or "not enough memory" in str(error)
+        lacking = isinstance(error, MemoryError | torch.OutOfMemoryError)
+        lacking |= any(words in str(error) for words in _NO_MEMORY)
         if not lacking:
             raise
         ways = ["a smaller size", "fewer pictures at once (a smaller batch)"]

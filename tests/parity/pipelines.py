@@ -189,7 +189,7 @@ def generators() -> list[torch.Generator]:
 
 @contextmanager
 def same_randomness(patch: pytest.MonkeyPatch) -> Iterator[None]:
-    """diffusers encodes to the posterior's mean, as we do, and draws its noise in float32, whatever it is for."""
+    """diffusers encodes to the posterior's mean, as we do, and draws its noise in float32."""
     from diffusers.utils import torch_utils
 
     drawn = torch_utils.randn_tensor

@@ -98,7 +98,7 @@ def read_request(pipeline: str, prompt: str | None, options: Mapping[str, Any]) 
     loras = options["lora"] or _found_loras(found, source)
     opening = {
         "device": options["device"],
-        "dtype": options["dtype"] or found.dtype or "auto",
+        "dtype": options["dtype"] or _found_dtype(found),
         "vae": wanted("vae"),
         "loras": loras,
         "fast_decode": options["fast_decode"] or bool(found.fast_decode),
@@ -130,6 +130,11 @@ def _read_source(pipeline: str, source: str) -> Parameters:
     if left:
         say(f"{job.name}: it also says {', '.join(left)}, which are left out here")
     return found
+
+
+def _found_dtype(found: Parameters) -> str:
+    """What FILE ran in. float16 is what a GPU takes by itself, and what a CPU is slow in."""
+    return found.dtype if found.dtype not in (None, "float16") else "auto"
 
 
 def _found_loras(found: Parameters, source: str | None) -> tuple[tuple[str, float], ...]:

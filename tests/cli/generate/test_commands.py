@@ -15,6 +15,7 @@ from latentcodec.generate.parameters import from_file
 from tests.cli.conftest import Call
 from tests.cli.generate.conftest import Models, pixels_of
 from tests.toy_diffusion import UNET
+from tests.toy_pipelines import save_folder
 from tests.weights.made_checkpoints import random_network
 from tests.weights.made_loras import ATTENTION, kohya, matrices
 
@@ -374,3 +375,48 @@ def test_a_safety_checker_withholds_what_it_flags(call: Call, sd1: Path, tmp_pat
         assert (pixels_of(out).max() == 0) == withheld
     done = call("generate", "a cat", out, "--model", sd1, "--safety-checker", sd1)
     assert (done.code, "holds no safety checker" in done.line) == (1, True)
+
+
+def test_latents_that_are_no_numbers(call: Call, tmp_path: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    folder, out = save_folder(tmp_path / "model", "sd1"), tmp_path / "a.png"
+    file = folder / "unet" / "diffusion_pytorch_model.safetensors"
+    state = load_file(file)
+    save_file(state | {"conv_out.weight": state["conv_out.weight"] * 1e38}, file)
+    done = call("generate", "a cat", out, *FAST, "--model", folder)
+    assert done.code == 1
+    assert "the latents are not finite in float32" in done.line
+    assert not out.exists()
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        RuntimeError(
+            "DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes. Error code 12"
+        ),
+    ],
+)
+def test_memory_that_runs_out(
+    call: Call, sd1: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    from latentcodec.nn.stable_diffusion.unet import UNet
+
+    def fail(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr(UNet, "forward", fail)
+    done = call("generate", "a cat", tmp_path / "a.png", *FAST, "--model", sd1)
+    assert done.code == 1
+    assert "out of memory; a smaller size" in done.line
+
+
+def test_info_of_several(call: Call, sd1: Path, lci: Path, picture: Path, tmp_path: Path) -> None:
+    out = tmp_path / "a.png"
+    assert call("generate", "a cat", out, *FAST, "--model", sd1).code == 0
+    done = call("info", out, lci)
+    assert (done.code, b"toy-sd1" in done.out, b"64x48" in done.out) == (0, True, True)
+    done = call("info", picture)  # a picture that was not generated
+    assert (done.code, "not a latentcodec file" in done.line) == (1, True)
