@@ -76,6 +76,7 @@ class GenerationProgress:
             total=self._total * progress.steps,
             completed=done * progress.steps + pictures * progress.step,
             description=f"{self._label}  {rate}",
+            refresh=progress.preview is not None,
         )
 
 

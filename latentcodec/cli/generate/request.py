@@ -76,7 +76,7 @@ def read_request(pipeline: str, prompt: str | None, options: Mapping[str, Any]) 
     Raises Failure where no model, LoRA or prompt is there, InvalidArgument where FILE says nothing.
     """
     source = options["source"]
-    found = _read_source(pipeline, source) if source else Parameters()
+    found = _read_source(pipeline, source, quiet=options["quiet"]) if source else Parameters()
     if prompt is None and source is None and pipeline != UPSCALE:
         raise click.UsageError("name a PROMPT, or --from FILE that has one")
 
@@ -116,7 +116,7 @@ def read_request(pipeline: str, prompt: str | None, options: Mapping[str, Any]) 
     return Request(pipeline, text, model, wanted("seed"), opening, called)
 
 
-def _read_source(pipeline: str, source: str) -> Parameters:
+def _read_source(pipeline: str, source: str, *, quiet: bool) -> Parameters:
     """The parameters of FILE, which another pipeline may have used, unless only a picture is missing then."""
     job = Job(source, PIPE)
     found = from_bytes(read_source(job), job.name)
@@ -127,7 +127,7 @@ def _read_source(pipeline: str, source: str) -> Parameters:
             f"'latentcodec {command} IN ... OUT --from {job.name}'"
         )
     left = [key for key, _ in found.others if not any(word in key for word in _HARMLESS)]
-    if left:
+    if left and not quiet:
         say(f"{job.name}: it also says {', '.join(left)}, which are left out here")
     return found
 
