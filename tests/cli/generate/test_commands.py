@@ -416,3 +416,31 @@ def test_info_of_several(call: Call, sd1: Path, lci: Path, picture: Path, tmp_pa
     assert (done.code, b"toy-sd1" in done.out, b"64x48" in done.out) == (0, True, True)
     done = call("info", picture)  # a picture that was not generated
     assert (done.code, "not a latentcodec file" in done.line) == (1, True)
+
+
+def test_a_file_of_strangers_opens_none(call: Call, sd1: Path, tmp_path: Path) -> None:
+    """Names of models mean the store, those of LoRAs the folder of the file."""
+    source, secret = tmp_path / "theirs.png", tmp_path / "secret.safetensors"
+    secret.write_bytes(b"x")
+    for settings, why in (
+        ({"model": str(secret)}, "which is not in the store: name one with --model"),
+        ({"vae": str(secret)}, "which is not in the store: name one with --vae"),
+        ({"loras": [[str(secret.with_suffix("")), 1]]}, "beside it: give --lora PATH:1"),
+    ):
+        notes = PngImagePlugin.PngInfo()
+        notes.add_text("latentcodec", json.dumps({"prompt": "a cat"} | settings))
+        Image.new("RGB", (8, 8)).save(source, pnginfo=notes)
+        options = () if "model" in settings else ("--model", sd1)
+        done = call("generate", tmp_path / "a.png", "--from", source, *options)
+        assert (done.code, why in done.line) == (1, True), done.err
+
+
+def test_another_model_keeps_its_own_prediction(
+    call: Call, models: Models, sd1: Path, tmp_path: Path
+) -> None:
+    made, again = tmp_path / "made.png", tmp_path / "again.png"
+    options = (*FAST, "--seed", "1", "--prediction", "v_prediction")
+    assert call("generate", "a cat", made, "--model", models("sd2"), *options).code == 0
+    assert from_file(made).prediction == "v_prediction"
+    assert call("generate", again, "--from", made, "--model", sd1).code == 0
+    assert from_file(again).prediction == "epsilon"
