@@ -38,6 +38,7 @@ __all__ = [
     "ModelError",
     "NotKept",
     "NotLatentCodecFile",
+    "Superseded",
     "TargetUnreachable",
     "TrainingError",
     "TruncatedFile",
@@ -120,6 +121,10 @@ class NotKept(ImageError):
 
 class TargetUnreachable(LatentCodecError):
     """No quality reaches the target; the message names the reachable bound."""
+
+
+class Superseded(LatentCodecError):
+    """A newer request has taken the place of this one."""
 
 
 class TrainingError(LatentCodecError):

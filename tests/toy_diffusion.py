@@ -39,14 +39,14 @@ def save_model(
     second: TextEncoderConfig | None = None,
 ) -> Path:
     """unet/, vae/, text_encoder/ and, where it is given, text_encoder_2/, of random weights."""
-    vae = _autoencoder(seed)
+    vae = random_autoencoder(seed)
     parts = {
         "vae": in_layout(vae.state_dict(), key_tables.AUTOENCODER_DIFFUSERS),
-        "unet": in_layout(_unet(unet, seed).state_dict(), key_tables.UNET_DIFFUSERS),
+        "unet": in_layout(random_unet(unet, seed).state_dict(), key_tables.UNET_DIFFUSERS),
     }
     for name, config in (("text_encoder", TEXT if text else None), ("text_encoder_2", second)):
         if config is not None:
-            state = _text_encoder(config, seed).state_dict()
+            state = random_text_encoder(config, seed).state_dict()
             parts[name] = in_layout(state, key_tables.TEXT_ENCODER_TRANSFORMERS)
     for name, state in parts.items():
         (folder / name).mkdir(parents=True)
@@ -57,13 +57,13 @@ def save_model(
     return folder
 
 
-def _text_encoder(config: TextEncoderConfig, seed: int) -> TextEncoder:
+def random_text_encoder(config: TextEncoderConfig, seed: int) -> TextEncoder:
     return random_network(lambda: TextEncoder(config), seed)
 
 
-def _autoencoder(seed: int) -> AutoencoderKL:
+def random_autoencoder(seed: int, config: AutoencoderConfig | None = None) -> AutoencoderKL:
     """Its latents and pictures have usual ranges: weights as small as random ones give neither."""
-    network = random_network(lambda: AutoencoderKL(VAE), seed)
+    network = random_network(lambda: AutoencoderKL(config or VAE), seed)
     x = torch.from_numpy(photograph(width=64, height=64)).permute(2, 0, 1)[None].float() / 255
     last, shows = network.quant_conv, network.decoder.conv_out
     assert last is not None
@@ -77,7 +77,7 @@ def _autoencoder(seed: int) -> AutoencoderKL:
     return network
 
 
-def _unet(config: UNetConfig, seed: int) -> UNet:
+def random_unet(config: UNetConfig, seed: int) -> UNet:
     """What it says is as large as noise, and it hears the text."""
     network = random_network(lambda: UNet(config), seed)
     for name, parameter in network.named_parameters():
@@ -85,5 +85,7 @@ def _unet(config: UNetConfig, seed: int) -> UNet:
             parameter.mul_(40)
     x = torch.randn(1, config.inputs, 8, 8, generator=torch.Generator().manual_seed(seed))
     added = torch.zeros(1, config.added) if config.added else None
-    network.conv_out.weight /= network(x, 100.0, torch.zeros(1, 1, config.context), added=added).std()
+    labels = torch.zeros(1, dtype=torch.int64) if config.classes else None
+    context = torch.zeros(1, 1, config.context)
+    network.conv_out.weight /= network(x, 100.0, context, added=added, labels=labels).std()
     return network

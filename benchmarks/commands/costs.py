@@ -152,11 +152,44 @@ def hostile_command(side: int, threads: int | None) -> None:
 @click.argument("names", nargs=-1)
 @click.option("--side", default=64, show_default=True, help="Latent positions along a side.")
 @click.option("--rounds", default=3, show_default=True, help="Calls of each network.")
-def networks_command(names: tuple[str, ...], side: int, rounds: int) -> None:
-    """Time our networks against diffusers' on the same weights: NAMES of unet, x4, vae; all without any."""
-    from benchmarks.experiments.networks import CONTESTS, compare
+@click.option("--device", default="cpu", show_default=True, help="cpu or cuda; of generate.")
+@click.option(
+    "--dtype",
+    default="auto",
+    show_default=True,
+    help="float16, bfloat16 or float32; auto is float16 on CUDA, else float32. Of generate.",
+)
+@click.option(
+    "--family",
+    default="sdxl",
+    show_default=True,
+    type=click.Choice(["sd1", "sd2", "sdxl"]),
+    help="Of generate; sdxl as Turbo, which takes 14 GB in float32.",
+)
+@click.option(
+    "--steps", default=4, show_default=True, type=click.IntRange(2), help="Of generate's longer run."
+)
+def networks_command(
+    names: tuple[str, ...], side: int, rounds: int, device: str, dtype: str, family: str, steps: int
+) -> None:
+    """Time our networks against diffusers' on the same weights: NAMES of unet, x4, vae; all without any.
 
-    unknown = set(names) - CONTESTS.keys()
+    `generate`: whole pictures, against diffusers' pipelines and the floor of one UNet call.
+    """
+    from benchmarks.experiments.networks import CONTESTS, compare, generation
+
+    unknown = set(names) - CONTESTS.keys() - {"generate"}
     if unknown:
-        raise click.BadParameter(f"no network is called {min(unknown)}; there are {', '.join(CONTESTS)}")
-    stdout().print(compare(names or tuple(CONTESTS), side, rounds))
+        known = ", ".join((*CONTESTS, "generate"))
+        raise click.BadParameter(f"no network is called {min(unknown)}; there are {known}")
+    contests = [name for name in names if name in CONTESTS] if names else list(CONTESTS)
+    if contests:
+        stdout().print(compare(contests, side, rounds))
+    if "generate" in names:
+        from benchmarks.peers.diffusion import make_pair
+        from latentcodec.generate.models import choose_dtype
+        from latentcodec.nn.device import choose_device
+
+        where = choose_device(device)
+        pair = make_pair(family, choose_dtype(dtype, where), where)
+        stdout().print(generation(pair, 8 * side, steps, rounds))

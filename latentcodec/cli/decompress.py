@@ -9,14 +9,26 @@ import io
 import os
 import time
 from functools import cache
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from latentcodec.cli.cleanup import CommandWithStrength, cleanup_option, cleanup_settings
 from latentcodec.cli.console import say
-from latentcodec.cli.files import LCI, PIPE, Done, Job, plan, read_source, run_jobs, target_file, write_target
+from latentcodec.cli.files import (
+    DEFAULT_FORMAT,
+    FORMATS,
+    LCI,
+    PIPE,
+    Done,
+    Job,
+    check_format,
+    plan,
+    read_source,
+    run_jobs,
+    target_file,
+    write_target,
+)
 from latentcodec.cli.options import (
     device_option,
     exclusive,
@@ -33,15 +45,12 @@ from latentcodec.cli.options import (
 from latentcodec.codec.info import has_quality, step_of
 from latentcodec.container.header import EXTERNAL_MODEL, PIXELS, Header, read_header
 from latentcodec.container.quality import quality_of_level
-from latentcodec.errors import InvalidArgument
 from latentcodec.picture.notices import strictly
 
 if TYPE_CHECKING:
     from latentcodec.container.salvage import Report
     from latentcodec.picture.picture import Picture
 
-FORMATS = ("png", "jpg", "jpeg", "webp", "avif", "tif", "tiff", "jp2", "tga", "bmp", "ppm")
-_DEFAULT_FORMAT = "png"
 _NAMED = 12  # tiles, or damaged chunks, that a report names
 
 
@@ -95,10 +104,10 @@ def decompress(
     where it is, if it is not.
     """
     exclusive(verbose=verbose, quiet=quiet)
-    suffix = f".{format_ or _DEFAULT_FORMAT}"
+    suffix = f".{format_ or DEFAULT_FORMAT}"
     planned = plan(paths, out_dir, {LCI}, suffix, keep_extension=keep_extension, preserve=preserve)
     for job in planned.jobs[:1]:
-        _check_format(job, format_, free=out_dir is None)
+        check_format(job, format_, free=out_dir is None)
     limits = limits_of(max_pixels)
     settings = cleanup_settings(cleanup_unet) if cleanup else None
     codec = cache(lambda: load_codec(model, device, verbose, limits, prior, settings))
@@ -124,37 +133,12 @@ def decompress(
     run_jobs(planned, work, "decompress", quiet=quiet)
 
 
-def _check_format(job: Job, format_: str | None, *, free: bool) -> None:
-    """Usage error, before any work, where it is not clear how to write; `free`: the user chose OUT's name.
-
-    Raises UnsupportedImage where this build of Pillow cannot write the format.
-    """
-    import numpy as np
-
-    from latentcodec.picture.files import save_picture
-    from latentcodec.picture.picture import from_array
-
-    suffix = "" if job.target == PIPE else Path(job.target).suffix
-    if free and suffix and format_ is not None:
-        raise click.UsageError(f"{job.target_name}: OUT's extension sets the format; leave --format out")
-    if free and not suffix and format_ is None and job.target != PIPE:
-        raise click.UsageError(
-            f"{job.target_name}: OUT has no extension; give it one ({', '.join(FORMATS)}) or use --format"
-        )
-    try:
-        save_picture(
-            from_array(np.zeros((1, 1), np.uint8)), io.BytesIO(), format_ or suffix or _DEFAULT_FORMAT
-        )
-    except InvalidArgument as error:
-        raise click.UsageError(f"{job.target_name}: {str(error).removeprefix('the stream: ')}") from error
-
-
 def _write(job: Job, picture: Picture, format_: str | None, preserve: bool) -> None:
     from latentcodec.picture.files import save_picture
 
     if job.target == PIPE:
         stream = io.BytesIO()
-        save_picture(picture, stream, format_ or _DEFAULT_FORMAT)
+        save_picture(picture, stream, format_ or DEFAULT_FORMAT)
         write_target(job, stream.getbuffer())
     else:
         like = os.stat(job.source) if preserve else None

@@ -10,6 +10,7 @@ and each folder once: so no circle of links is endless. Hidden files and folders
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from collections import Counter
@@ -22,9 +23,12 @@ import click
 
 from latentcodec.atomic import write_atomically
 from latentcodec.cli.console import Failure, explain, say, say_bug, say_error, tracked
+from latentcodec.errors import InvalidArgument
 
 PIPE = "-"
 LCI = ".lci"
+FORMATS = ("png", "jpg", "jpeg", "webp", "avif", "tif", "tiff", "jp2", "tga", "bmp", "ppm")  # of pictures
+DEFAULT_FORMAT = "png"
 _NAMED = 8  # extensions that a line about other files names
 
 
@@ -113,9 +117,9 @@ def plan(
 
 def _single(source: str, target: str) -> Job:
     if source == PIPE:
-        _refuse_terminal_input()
+        refuse_terminal_input()
     if target == PIPE:
-        _refuse_terminal_output()
+        refuse_terminal_output()
     if os.path.isdir(source):
         raise click.UsageError(f"{source} is a folder: name the folder for the results with --out-dir DIR")
     if os.path.isdir(target):
@@ -129,7 +133,8 @@ def _single(source: str, target: str) -> Job:
     return job
 
 
-def _refuse_terminal_input() -> None:
+def refuse_terminal_input() -> None:
+    """Usage error where a pipe is wanted and there is a terminal, Failure where standard input is closed."""
     if sys.stdin is None:
         raise Failure("standard input is closed")
     if sys.stdin.isatty():
@@ -138,7 +143,8 @@ def _refuse_terminal_input() -> None:
         )
 
 
-def _refuse_terminal_output() -> None:
+def refuse_terminal_output() -> None:
+    """Usage error where a picture would go to the terminal, Failure where standard output is closed."""
     if sys.stdout is None:
         raise Failure("standard output is closed")
     if sys.stdout.isatty():
@@ -240,6 +246,31 @@ def _key(path: str) -> str:
     return os.path.normcase(os.path.realpath(path))
 
 
+def check_format(job: Job, format_: str | None, *, free: bool) -> None:
+    """Usage error, before any work, where it is not clear how to write; `free`: the user chose OUT's name.
+
+    Raises UnsupportedImage where this build of Pillow cannot write the format.
+    """
+    import numpy as np
+
+    from latentcodec.picture.files import save_picture
+    from latentcodec.picture.picture import from_array
+
+    suffix = "" if job.target == PIPE else Path(job.target).suffix
+    if free and suffix and format_ is not None:
+        raise click.UsageError(f"{job.target_name}: OUT's extension sets the format; leave --format out")
+    if free and not suffix and format_ is None and job.target != PIPE:
+        raise click.UsageError(
+            f"{job.target_name}: OUT has no extension; give it one ({', '.join(FORMATS)}) or use --format"
+        )
+    try:
+        save_picture(
+            from_array(np.zeros((1, 1), np.uint8)), io.BytesIO(), format_ or suffix or DEFAULT_FORMAT
+        )
+    except InvalidArgument as error:
+        raise click.UsageError(f"{job.target_name}: {str(error).removeprefix('the stream: ')}") from error
+
+
 def run_jobs(planned: Plan, work: Callable[[Job], Done], label: str, *, quiet: bool) -> None:
     """Do the jobs, and report each in a line unless `quiet`.
 
@@ -285,7 +316,7 @@ def read_source(job: Job) -> bytes:
     """The bytes of a job's source. Raises OSError."""
     if job.source != PIPE:
         return Path(job.source).read_bytes()
-    _refuse_terminal_input()
+    refuse_terminal_input()
     return sys.stdin.buffer.read()
 
 

@@ -1,12 +1,13 @@
 """latentcodec info: what .lci files say about themselves, read without decoding and without PyTorch.
 
-FILE ... ─► codec.info ─► a table, or a line of JSON for each
+FILE ... ─► codec.info ───────────┬─► a table, or a line of JSON for each
+        └─► generate.parameters ──┘   what a generated picture was made with, of .lci and other pictures
 """
 
 from __future__ import annotations
 
-from dataclasses import asdict
-from typing import TYPE_CHECKING
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -16,6 +17,7 @@ from latentcodec.picture.colour.points import name_of
 
 if TYPE_CHECKING:
     from latentcodec.codec.info import CleanupInfo, Info
+    from latentcodec.generate.parameters import Parameters
 
 _CHANNELS = {1: "gray", 2: "gray and alpha", 3: "RGB", 4: "RGB and alpha"}
 _GOAL_UNITS = {"size": " bytes", "bpp": " bpp", "psnr": " dB", "quality": ""}
@@ -29,32 +31,91 @@ _GOAL_UNITS = {"size": " bytes", "bpp": " bpp", "psnr": " dB", "quality": ""}
 def info(files: tuple[str, ...], as_json: bool) -> None:
     """Show what .lci files hold: size, quality, model, metadata.
 
-    FILE may be - for standard input. Nothing is decoded, so that this takes milliseconds.
+    Of generated pictures, also PNG, JPEG, WebP ... of other programs, what they were made with. FILE may be -
+    for standard input. Nothing of a .lci file is decoded, so that this takes milliseconds.
     """
-    from latentcodec.codec.info import info as read_info
-
-    infos: list[tuple[str, Info]] = []
+    found: list[_Found] = []
     for path in files:
         job = Job(path, PIPE)
         try:
-            infos.append((job.name, read_info(read_source(job))))
+            found.append(_read(read_source(job), job.name))
         except Exception as error:
             line = explain(error, job.name)
             if line is None or isinstance(error, click.ClickException):
                 raise
             say_error(line)
     if as_json:
-        for name, info in infos:
-            say_json({"file": name} | asdict(info))
-    elif len(infos) == 1:
-        show_rows(_properties(*infos[0]).items())
-    elif infos:
-        _show_many(infos)
-    if len(infos) < len(files):
+        for each in found:
+            made_with = {"parameters": asdict(each.parameters)} if each.parameters else {}
+            say_json({"file": each.name} | (asdict(each.info) if each.info else {}) | made_with)
+    elif len(found) == 1:
+        show_rows(_properties(found[0]).items())
+    elif found:
+        _show_many(found)
+    if len(found) < len(files):
         raise click.exceptions.Exit(1)
 
 
-def _properties(name: str, info: Info) -> dict[str, str]:
+@dataclass(frozen=True)
+class _Found:
+    """What a file says: info of a .lci file, parameters of a generated picture."""
+
+    name: str
+    info: Info | None
+    parameters: Parameters | None
+
+
+def _read(data: bytes, name: str) -> _Found:
+    """Raises FormatError for what is neither a .lci file nor a generated picture."""
+    from latentcodec.codec.info import info as read_info
+    from latentcodec.errors import LatentCodecError, NotLatentCodecFile
+
+    try:
+        info = read_info(data)
+    except NotLatentCodecFile:
+        from latentcodec.generate.parameters import from_bytes
+
+        try:
+            return _Found(name, None, from_bytes(data, name))
+        except LatentCodecError:
+            pass
+        raise  # what it is not says more than what it lacks
+    if not info.text and not info.exif:
+        return _Found(name, info, None)
+    from latentcodec.generate.parameters import from_bytes
+
+    try:
+        return _Found(name, info, from_bytes(data, name))
+    except LatentCodecError:  # the texts are shown as they stand
+        return _Found(name, info, None)
+
+
+def _properties(found: _Found) -> dict[str, str]:
+    info, made_with = found.info, found.parameters
+    properties = {"file": found.name} if info is None else _stored(found.name, info)
+    if made_with is None:
+        return properties
+    from latentcodec.generate.parameters import JSON_KEY, TEXT_KEY
+
+    for key in (TEXT_KEY, JSON_KEY):
+        properties.pop(f"text {key}", None)
+    return properties | {f"made with {name}": value for name, value in _settings(made_with)}
+
+
+def _settings(parameters: Parameters) -> list[tuple[str, str]]:
+    """What is known of a picture's making, for people."""
+    values: dict[str, Any] = asdict(parameters)
+    others = values.pop("others")
+    values["loras"] = ", ".join(f"{name} at {weight:g}" for name, weight in parameters.loras)
+    width, height = values.pop("width"), values.pop("height")
+    values["size"] = f"{width}x{height}" if width and height else None
+    known = [(name.replace("_", " "), value) for name, value in values.items() if value not in (None, "")]
+    return [(name, f"{value:g}" if isinstance(value, float) else str(value)) for name, value in known] + [
+        *others
+    ]
+
+
+def _stored(name: str, info: Info) -> dict[str, str]:
     metadata = {"ICC profile": info.profile, "EXIF": info.exif, "XMP": info.xmp, "IPTC": info.iptc}
     properties = {
         "file": name,
@@ -118,7 +179,7 @@ def _cleanup(stored: CleanupInfo) -> str:
     )
 
 
-def _show_many(infos: list[tuple[str, Info]]) -> None:
+def _show_many(found: list[_Found]) -> None:
     """Several files, one a row."""
     from rich.table import Table
 
@@ -126,7 +187,13 @@ def _show_many(infos: list[tuple[str, Info]]) -> None:
     table.add_column("file", overflow="fold")
     for label in ("picture", "bytes", "bpp", "quality", "tiles", "model"):
         table.add_column(label, justify="right", no_wrap=True)
-    for name, info in infos:
+    for each in found:
+        info, made_with = each.info, each.parameters
+        if info is None:
+            known = dict(_settings(made_with)) if made_with is not None else {}
+            values: tuple[object, ...] = (known.get("size", "-"), "-", "-", "-", "-", known.get("model", "-"))
+            table.add_row(cell(each.name), *map(cell, values))
+            continue
         values = (
             f"{info.width}x{info.height}",
             info.bytes,
@@ -135,5 +202,5 @@ def _show_many(infos: list[tuple[str, Info]]) -> None:
             info.tiles,
             info.autoencoder.name if info.autoencoder else info.model,
         )
-        table.add_row(cell(name), *map(cell, values))
+        table.add_row(cell(each.name), *map(cell, values))
     show_table(table)

@@ -1,4 +1,4 @@
-"""The command line's root: latentcodec compress | decompress | info | compare | models | train.
+"""The command line's root: latentcodec compress | decompress | info | compare | generate | ... | train.
 
 argv ─► click ─► a command ─► the library
                      └─► LatentCodecError, OSError, no memory ─► one line on stderr, exit code 1
@@ -21,6 +21,7 @@ from latentcodec.cli.compare import compare
 from latentcodec.cli.compress import compress
 from latentcodec.cli.console import Failure, explain, printable_errors, say_bug, warnings_as_lines
 from latentcodec.cli.decompress import decompress
+from latentcodec.cli.generate.commands import depth2img, generate, img2img, inpaint, upscale
 from latentcodec.cli.info import info
 from latentcodec.cli.models import models
 from latentcodec.cli.signals import undone_by_signals
@@ -71,9 +72,13 @@ def main() -> None:
     latentcodec compress photo.jpg photo.lci
     latentcodec decompress photo.lci photo.png
     latentcodec info photo.lci
+    latentcodec generate "a lighthouse at dusk" lighthouse.png
     """
     spin_briefly()  # the commands load PyTorch, after this
 
 
-for _command in (compress, decompress, info, compare, models, train):
+for _command in (
+    *(compress, decompress, info, compare, models, train),
+    *(generate, img2img, inpaint, depth2img, upscale),
+):
     main.add_command(_command)

@@ -56,7 +56,9 @@ from latentcodec.picture.picture import Picture, to_array, to_pillow
 from latentcodec.picture.samples import Plane
 
 if TYPE_CHECKING:  # what needs PyTorch is imported where it is used: files without loss need none
+    import numpy as np
     import torch
+    from numpy.typing import NDArray
 
     from latentcodec.codec.autoencoder.latent import LatentCodec
     from latentcodec.codec.cleanup.denoiser import CleanupDenoiser
@@ -118,6 +120,13 @@ class Codec:
 
             self._cleanup = load_request(cleanup_settings, self.device)
 
+    @classmethod
+    def around(cls, latent: LatentCodec, *, limits: Limits = DEFAULT_LIMITS) -> Codec:
+        """A Codec of an autoencoder that is loaded already, on its device."""
+        codec = cls(device=str(latent.device), limits=limits)
+        codec.model, codec._latent = latent.name, latent
+        return codec
+
     @cached_property
     def device(self) -> torch.device:
         """The device that the networks run on."""
@@ -172,6 +181,7 @@ class Codec:
         orientation: int | None = None,
         quantiser: str = SCALAR,
         effort: int = DEFAULT_EFFORT,
+        latents: NDArray[np.floating] | None = None,
         strict: bool = False,
     ) -> bytes:
         """Compress a picture.
@@ -192,10 +202,12 @@ class Codec:
         effort: 1 to 9, how long the encoder looks for fewer bytes. 4 to 9 look for those of equal PSNR with
         the native model (docs/training.md: what that does to other metrics), or refine an autoencoder's
         latents through its decoder, each about twice as long as the one before. quantiser, of autoencoders:
-        "scalar", or "palette" for comparison, which has one rate and neither refinement nor prior. Raises
-        InvalidArgument, TargetUnreachable (naming the reachable bound; also where even quality 100 stays over
-        1 % under a size, and no file without loss fits), UnsupportedImage, UnreadableImage, LimitExceeded
-        (pixels or profile).
+        "scalar", or "palette" for comparison, which has one rate and neither refinement nor prior.
+        latents: (channels, h, w), of an autoencoder, where the image is what they decode to: they are coded
+        as they are, where else the autoencoder would give the image its own.
+        Raises InvalidArgument, TargetUnreachable (naming the reachable bound; also where even quality 100
+        stays over 1 % under a size, and no file without loss fits), UnsupportedImage, UnreadableImage,
+        LimitExceeded (pixels or profile).
         """
         numbers = check_encoding(
             self.model,
@@ -216,7 +228,7 @@ class Codec:
             )
             if lossless:
                 return PixelEncoder(picture, effort=effort, strip=strip, limits=self.limits).encode(0).data
-            encoder = self._encoder(picture, strip, quantiser, effort)
+            encoder = self._encoder(picture, strip, quantiser, effort, latents)
         measure = PSNR if min_psnr is not None else SSIMULACRA2 if min_ssimulacra2 is not None else None
 
         def attempt(level: int, *, rough: bool = False) -> Attempt:
@@ -252,7 +264,14 @@ class Codec:
 
         return encoder.finish(_met(search, nearer))
 
-    def _encoder(self, picture: Picture, strip: bool, quantiser: str, effort: int) -> BaseEncoder:
+    def _encoder(
+        self,
+        picture: Picture,
+        strip: bool,
+        quantiser: str,
+        effort: int,
+        latents: NDArray[np.floating] | None,
+    ) -> BaseEncoder:
         if self._latent is not None:
             from latentcodec.codec.autoencoder.encoder import LatentEncoder
 
@@ -265,7 +284,10 @@ class Codec:
                 cleanup=self._cleanup,
                 strip=strip,
                 limits=self.limits,
+                latents=None if latents is None else latents.astype("float64"),
             )
+        if latents is not None:
+            raise InvalidArgument("latents: for autoencoders only; name one as the model", ("latents",))
         from latentcodec.codec.native.encoder import NativeEncoder
 
         codec = self._load_native(picture.width * picture.height)

@@ -41,7 +41,13 @@ from latentcodec.weights.checkpoints.key_rules import check_finite, read_tensors
 from latentcodec.weights.checkpoints.layouts import Part
 from latentcodec.weights.checkpoints.manifest import Stored
 from latentcodec.weights.checkpoints.model_files import ModelFiles, open_stored
-from latentcodec.weights.checkpoints.networks import autoencoder_of, averages_of, on_meta, shapes_of
+from latentcodec.weights.checkpoints.networks import (
+    autoencoder_of,
+    averages_of,
+    config_of,
+    on_meta,
+    shapes_of,
+)
 from latentcodec.weights.store import resolve
 
 Network = TypeVar("Network", bound=nn.Module, covariant=True)
@@ -105,10 +111,10 @@ def load_autoencoder(
     stated_kind = kind if UNET not in files.parts else None
     detected = detect(files, family=stated_kind or _noted(stored).family)
     if config is None:
-        kind = kind or detected.kind or OTHER
-        if kind == OTHER:
+        kind, why = kind or detected.kind or OTHER, "the caller says so"
+        config = config_of(files, AUTOENCODER, AUTOENCODERS.get(kind))
+        if config is None:
             raise InvalidWeights(f"{stored.path}: {detected.reasons[0]}; give its configuration")
-        config, why = AUTOENCODERS[kind], "the caller says so"
     else:
         kind, why = kind or OTHER, "the caller gives its configuration"
     if kind != detected.kind:
@@ -149,7 +155,7 @@ def load_unet(
     if config is None:
         if detected.family not in FAMILIES:
             raise InvalidWeights(f"{stored.path}: {detected.reasons[0]}; give its configuration")
-        config = FAMILIES[detected.family].unet
+        config = config_of(files, UNET, FAMILIES[detected.family].unet)
     part, module = files.parts[UNET], on_meta(UNet, config)
     plain = averages is False or not detected.averages
     checkpoint = part.checkpoint if plain else averages_of(files)
@@ -176,6 +182,7 @@ def load_text_encoder(
     if config is None:
         known = FAMILIES.get(detected.family)
         config = (known.text_encoder_2 if second else known.text_encoder) if known else None
+        config = config_of(files, component, config)
         if config is None:
             raise InvalidWeights(
                 f"{stored.path}: {detected.reasons[0]}; give the text encoder's configuration"
@@ -190,11 +197,12 @@ def load_depth(
     device: torch.device | str = "cpu",
     dtype: torch.dtype = torch.float32,
     *,
-    config: DepthConfig = DPT_HYBRID,
+    config: DepthConfig | None = None,
 ) -> Loaded[DepthEstimator]:
     """The depth network of a depth-to-image model, or of a file of its own; errors as for load_unet."""
     stored, files = _open(model, DEPTH)
     detected = detect(files, family=_noted(stored).family)
+    config = config or config_of(files, DEPTH, DPT_HYBRID)
     part, module = files.parts[DEPTH], on_meta(DepthEstimator, config)
     tensors = _tensors(stored, part, part.checkpoint, module, "depth network")
     return Loaded(_filled(module, tensors, device, dtype), detected)

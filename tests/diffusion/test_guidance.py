@@ -1,20 +1,15 @@
-"""Classifier-free guidance of denoisers equals guidance of the network's output."""
+"""Classifier-free guidance of networks: by two of them, by one of twice the batch, and its rescaling."""
 
 from __future__ import annotations
 
-from typing import Any
-
-import pytest
 import torch
 from torch import Tensor
 
 from latentcodec.diffusion.guidance import guide, guide_batch
-from latentcodec.diffusion.prediction import denoiser_of
-from latentcodec.diffusion.schedule import NoiseSchedule
 
-SCHEDULE = NoiseSchedule()
 X = torch.randn(2, 4, 6, 6, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-SCALE, SIGMA = 7.5, 2.0
+T = torch.tensor([500.0, 500.0])
+SCALE = 7.5
 
 
 def with_condition(x: Tensor, t: Tensor) -> Tensor:
@@ -25,26 +20,31 @@ def without(x: Tensor, t: Tensor) -> Tensor:
     return torch.sin(x)
 
 
-def guided(x: Tensor, t: Tensor) -> Tensor:
-    return without(x, t) + SCALE * (with_condition(x, t) - without(x, t))
+def both(x: Tensor, t: Tensor) -> Tensor:
+    assert len(t) == len(x) == 2 * len(X)
+    half = len(X)
+    return torch.cat([without(x[:half], t[:half]), with_condition(x[half:], t[half:])])
 
 
-@pytest.mark.parametrize("prediction", ["epsilon", "v", "sample"])
-def test_guiding_denoisers_guides_the_network(prediction: Any) -> None:
-    expected = denoiser_of(guided, SCHEDULE, prediction)(X, SIGMA)
-    pair = [denoiser_of(each, SCHEDULE, prediction) for each in (with_condition, without)]
-    assert torch.allclose(guide(pair[0], pair[1], SCALE)(X, SIGMA), expected)
-
-    def both(x: Tensor, t: Tensor) -> Tensor:
-        assert len(t) == len(x) == 2 * len(X)
-        return torch.cat([without(x[: len(X)], t), with_condition(x[len(X) :], t)])
-
-    batch = guide_batch(denoiser_of(both, SCHEDULE, prediction), SCALE)
-    assert torch.allclose(batch(X, SIGMA), expected)
+def test_two_networks_and_one_of_twice_the_batch_agree() -> None:
+    expected = without(X, T) + SCALE * (with_condition(X, T) - without(X, T))
+    assert torch.equal(guide(with_condition, without, SCALE)(X, T), expected)
+    assert torch.equal(guide_batch(both, SCALE)(X, T), expected)
 
 
 def test_scale_1_is_the_conditional_one_and_calls_no_other() -> None:
-    def never(x: Tensor, sigma: float) -> Tensor:
+    def never(x: Tensor, t: Tensor) -> Tensor:
         raise AssertionError
 
-    assert torch.equal(guide(lambda x, sigma: 2 * x, never, 1.0)(X, SIGMA), 2 * X)
+    assert torch.equal(guide(lambda x, t: 2 * x, never, 1.0)(X, T), 2 * X)
+
+
+def test_rescaling_goes_from_nothing_to_the_conditional_spread() -> None:
+    plain = guide(with_condition, without, SCALE)(X, T)
+    axes = (1, 2, 3)
+    wanted = with_condition(X, T).std(axes)
+    full = guide_batch(both, SCALE, 1.0)(X, T)
+    assert torch.allclose(full.std(axes), wanted)
+    assert torch.allclose(full / plain, (wanted / plain.std(axes))[:, None, None, None].expand_as(X))
+    half = guide(with_condition, without, SCALE, 0.5)(X, T)
+    assert torch.allclose(half, (full + plain) / 2)

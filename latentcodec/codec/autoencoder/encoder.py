@@ -25,7 +25,7 @@ from latentcodec.container.autoencoder import PALETTE, SCALAR, AutoencoderChunk,
 from latentcodec.container.chunks import DEFAULT_LIMITS, Limits
 from latentcodec.container.file import File, Header, Tile, default_tile_size, pack
 from latentcodec.container.header import too_thin
-from latentcodec.errors import UnsupportedImage
+from latentcodec.errors import InvalidArgument, UnsupportedImage
 from latentcodec.picture.picture import Picture, Pixels
 
 _REFINED_EVERY = 400  # levels: a refinement serves the levels around it
@@ -61,9 +61,12 @@ class LatentEncoder(BaseEncoder):
         cleanup: StoredCleanup | None = None,
         strip: bool = False,
         limits: Limits = DEFAULT_LIMITS,
+        latents: Floats | None = None,
     ) -> None:
         """quantiser: "scalar", or "palette", which has one rate. effort: 1 to 9, see refine.STEPS.
 
+        latents: (channels, h, w) to be coded in place of those that the autoencoder gives the picture, which
+        is what they decode to.
         prior: codes the scalar's latents in place of the adaptive coder. cleanup: what to store for one at
         decode. Raises WeightsMismatch where the prior was fitted to another autoencoder, InvalidArgument
         where the clean-up does not work on this one's latents, UnsupportedImage for a picture that is too
@@ -80,9 +83,23 @@ class LatentEncoder(BaseEncoder):
         super().__init__(picture, codec.downscale, strip=strip, limits=limits)
         self.codec, self.quantiser, self.prior, self.cleanup = codec, quantiser, prior, cleanup
         self._iterations = 0 if quantiser == PALETTE else STEPS[effort]
-        self._latents = codec.analyse(self._padded, picture.peak)
+        if latents is None:
+            self._latents = codec.analyse(self._padded, picture.peak)
+        else:
+            self._latents = self._given(latents)
         self._sensitivities: Floats | None = None
         self._refined: dict[int, Floats] = {}
+
+    def _given(self, latents: Floats) -> Floats:
+        """The caller's latents. Raises InvalidArgument for those of another picture."""
+        scale = self.codec.downscale
+        needed = (self.codec.latents, *(side // scale for side in self._padded.shape[:2]))
+        if latents.shape != needed or not np.isfinite(latents).all():
+            raise InvalidArgument(
+                f"latents of shape {latents.shape}: expected finite numbers of shape {needed}, as this "
+                f"picture has with {self.codec.name}"
+            )
+        return latents.astype(np.float64)
 
     def _encode(self, level: int, *, rough: bool = False) -> tuple[Encoded, LatentPlane]:
         picture, codec = self.picture, self.codec

@@ -11,11 +11,12 @@ from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
 from latentcodec.codec.autoencoder.latent import LatentCodec
 from latentcodec.codec.planes import LatentPlane
 from latentcodec.codec.values.choice import coder_for
-from latentcodec.codec.values.coder import BoxLatents, Values, latents_of
+from latentcodec.codec.values.coder import BoxLatents, ValueCoder, Values, latents_of
 from latentcodec.codec.values.prior import LatentPrior
 from latentcodec.container.autoencoder import AutoencoderChunk
 from latentcodec.container.file import Header, Tile
@@ -28,6 +29,20 @@ class LatentCleaner(Protocol):
 
     def change(self, latents_of: BoxLatents, /) -> npt.NDArray[np.float32] | None:
         """What is to be added to the latents, (channels, h, w); None where it is nothing."""
+
+
+def file_coder(
+    header: Header, chunk: AutoencoderChunk, device: torch.device, prior: LatentPrior | None = None
+) -> ValueCoder:
+    """The coder of a file's latents. Raises WeightsMismatch where this version has other tables, and as
+    coder_for does."""
+    coder = coder_for(chunk, header.quality_level, device, prior)
+    if header.networks_hash != coder.networks_hash:
+        raise WeightsMismatch(
+            f"the file was coded with tables of hash {header.networks_hash.hex()}, this version has "
+            f"{coder.networks_hash.hex()}: decode it with the latentcodec version that wrote it"
+        )
+    return coder
 
 
 class LatentReader:
@@ -48,12 +63,7 @@ class LatentReader:
         Raises WeightsMismatch, MalformedFile, UnknownModel and InvalidWeights.
         """
         codec.check(header, chunk)
-        self.coder = coder_for(chunk, header.quality_level, codec.device, prior)
-        if header.networks_hash != self.coder.networks_hash:
-            raise WeightsMismatch(
-                f"the file was coded with tables of hash {header.networks_hash.hex()}, this version has "
-                f"{self.coder.networks_hash.hex()}: decode it with the latentcodec version that wrote it"
-            )
+        self.coder = file_coder(header, chunk, codec.device, prior)
         self.codec, self.header, self.chunk, self.cleaner = codec, header, chunk, cleaner
         self.patch, self.latents, self.blank = codec.downscale, codec.latents, self.coder.blank
         self.threads = 1

@@ -84,11 +84,12 @@ def picture_for_depth(picture: Tensor) -> Tensor:
 
 
 def depth_condition(depth: Tensor, size: tuple[int, int]) -> Tensor:
-    """Depth (B, H, W) -> (B, 1, h, w) float32 at the latent's size, the farthest -1 and the nearest 1.
+    """Depth (B, H, W) -> (B, 1, h, w) at the latent's size, farthest -1, nearest 1; float32 at least.
 
     Bicubic, then stretched to the range, each picture for itself. Where all is equally far it is about 0.
     """
-    resized = F.interpolate(depth[:, None].float(), size, mode="bicubic", align_corners=False)
+    wide = depth[:, None].to(torch.promote_types(depth.dtype, torch.float32))
+    resized = F.interpolate(wide, size, mode="bicubic", align_corners=False)
     low, high = resized.amin((1, 2, 3), keepdim=True), resized.amax((1, 2, 3), keepdim=True)
     spread = torch.maximum(high - low, FLATNESS * high.abs()).clamp(min=torch.finfo(torch.float32).tiny)
     return (2 * resized - (low + high)) / spread

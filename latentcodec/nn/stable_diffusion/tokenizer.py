@@ -95,6 +95,11 @@ def decode(ids: Iterable[int]) -> str:
     return b"".join(pieces[token] for token in ids).decode(errors="replace").strip(" ")
 
 
+def ends_word(token: int) -> bool:
+    """Whether a word ends with an id of encode."""
+    return _vocabulary().pieces[token].endswith(b" ")
+
+
 def _normalise(text: str) -> str:
     blanks = _WHITE_SPACE.sub(" ", unicodedata.normalize("NFC", text))
     return "".join(character.lower() for character in blanks)  # one by one: no final sigma

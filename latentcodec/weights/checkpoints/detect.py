@@ -22,8 +22,9 @@ from latentcodec.nn.stable_diffusion.unet import UNetConfig
 from latentcodec.weights.checkpoints.checkpoint import Checkpoint
 from latentcodec.weights.checkpoints.detected import AUTOENCODER, EPSILON, UNET, VELOCITY, Detected
 from latentcodec.weights.checkpoints.families import AUTOENCODERS, FAMILIES, latent_space
-from latentcodec.weights.checkpoints.layouts import Part, Transformer, average_name, transformer_of
+from latentcodec.weights.checkpoints.layouts import Transformer, average_name, transformer_of
 from latentcodec.weights.checkpoints.model_files import ModelFiles
+from latentcodec.weights.checkpoints.stated import family_like, stated_config
 
 OTHER = "other"  # a family of sizes that are not known here: it needs its configuration
 _ANOTHER_KIND = "say which with 'latentcodec models add PATH --name NAME --family KIND'"
@@ -121,6 +122,8 @@ def autoencoder_kind(model: ModelFiles, family: str | None = None) -> tuple[str,
     """
     kinds, words = _fitting_kinds(model.parts[AUTOENCODER].checkpoint)
     if not kinds:
+        if family in FAMILIES and stated_config(model, AUTOENCODER) is not None:
+            return FAMILIES[family].autoencoder, f"{words}, by its config.json, beside a UNet of {family}"
         return OTHER, f"an autoencoder of {words}, which no known kind has"
     if family in kinds:
         return family, words if len(kinds) == 1 else f"{words}, as {family} has"
@@ -201,7 +204,7 @@ def _kind_hint(model: ModelFiles, kinds: Sequence[str]) -> tuple[str, str] | Non
 
 def _family(model: ModelFiles, stated_family: str | None) -> tuple[str, str]:
     if UNET in model.parts:
-        return _unet_family(model.parts[UNET])
+        return _unet_family(model)
     if AUTOENCODER not in model.parts:
         return OTHER, "there is neither a UNet nor an autoencoder"
     try:
@@ -218,7 +221,7 @@ def _check_family(model: ModelFiles, family: str, detected_family: str, why: str
     Sizes of no known family are left to the configuration that the caller has, or to the comparison with it.
     """
     if UNET in model.parts:
-        if detected_family == OTHER and family in FAMILIES:
+        if family in FAMILIES and (detected_family == OTHER or "config.json" in why):
             return
         sizes = _unet_sizes(FAMILIES[family].unet) if family in FAMILIES else None
         if sizes is not None and sizes == _measure_unet(model.parts[UNET].checkpoint):
@@ -238,12 +241,17 @@ def _check_family(model: ModelFiles, family: str, detected_family: str, why: str
     )
 
 
-def _unet_family(part: Part) -> tuple[str, str]:
-    measured = _measure_unet(part.checkpoint)
+def _unet_family(model: ModelFiles) -> tuple[str, str]:
+    measured = _measure_unet(model.parts[UNET].checkpoint)
     words = _unet_words(measured)
     for name, family in FAMILIES.items():
         if _unet_sizes(family.unet) == measured:
             return name, f"a UNet of {words}"
+    stated = stated_config(model, UNET)
+    if isinstance(stated, UNetConfig) and _unet_sizes(stated) == measured:
+        like = family_like(stated)
+        if like in FAMILIES:
+            return like, f"a UNet of {words}, by its config.json, built like it"
     return OTHER, f"a UNet of {words}, which no known family has"
 
 

@@ -240,14 +240,14 @@ def _diffusers_notes(folder: Path, scale_from: tuple[str, ...]) -> dict[str, tup
         ("scheduler/scheduler_config.json", "prediction_type", "prediction"),
         *((config, "scaling_factor", "scale") for config in scale_from),
     ):
-        value = _read_json(folder / name).get(key)
+        value = read_json(folder / name).get(key)
         if isinstance(value, str | int | float):
             notes[note] = (str(value), name)
     return notes
 
 
-def _read_json(path: Path) -> dict[str, Any]:
-    """A JSON object; an empty one where there is no file."""
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object; an empty one where there is no file. Raises InvalidWeights for what is none."""
     if not path.is_file():
         return {}
     try:

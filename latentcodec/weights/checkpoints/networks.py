@@ -6,8 +6,9 @@ family ─► a network on the meta device for each part ─► names and shapes
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, TypeVar
 
 import torch
@@ -15,10 +16,10 @@ from torch import nn
 
 from latentcodec.errors import InvalidWeights
 from latentcodec.nn.stable_diffusion.autoencoder import AutoencoderConfig, AutoencoderKL
-from latentcodec.nn.stable_diffusion.depth import DPT_HYBRID, DepthEstimator
-from latentcodec.nn.stable_diffusion.text_encoder import TextEncoder
+from latentcodec.nn.stable_diffusion.depth import DPT_HYBRID, DepthConfig, DepthEstimator
+from latentcodec.nn.stable_diffusion.text_encoder import TextEncoder, TextEncoderConfig
 from latentcodec.nn.stable_diffusion.tiny_autoencoder import TinyAutoencoder, TinyAutoencoderConfig
-from latentcodec.nn.stable_diffusion.unet import UNet
+from latentcodec.nn.stable_diffusion.unet import UNet, UNetConfig
 from latentcodec.weights.checkpoints.checkpoint import Checkpoint, Shape
 from latentcodec.weights.checkpoints.detected import (
     AUTOENCODER,
@@ -33,6 +34,7 @@ from latentcodec.weights.checkpoints.fingerprint import fingerprint
 from latentcodec.weights.checkpoints.key_rules import check_finite, check_names, read_tensors
 from latentcodec.weights.checkpoints.layouts import Part, average_name
 from latentcodec.weights.checkpoints.model_files import ModelFiles
+from latentcodec.weights.checkpoints.stated import Config, stated_config
 
 Built = TypeVar("Built", bound=nn.Module)
 
@@ -48,6 +50,30 @@ def autoencoder_of(
 ) -> tuple[Callable[[Any], AutoencoderKL | TinyAutoencoder], object]:
     """What builds the autoencoder of a configuration, and the configuration."""
     return (TinyAutoencoder if isinstance(config, TinyAutoencoderConfig) else AutoencoderKL), config
+
+
+def config_of(model: ModelFiles, component: str, known: Config | None) -> Any:
+    """The configuration of a part: the known one, or what its folder states where that is of other shapes;
+    None where there is neither.
+
+    Raises InvalidWeights where none is known, and the folder's makes no network.
+    """
+    try:
+        stated = stated_config(model, component)
+    except InvalidWeights:
+        if known is None:
+            raise
+        return known
+    if stated is None:
+        return known
+    if known is not None and (stated == known or _config_shapes(stated) == _config_shapes(known)):
+        return known
+    return stated
+
+
+@lru_cache(maxsize=16)  # of a network of full size they take a second
+def _config_shapes(config: Config) -> dict[str, Shape]:
+    return shapes_of(on_meta(_builder(config), config))
 
 
 def shapes_of(module: nn.Module) -> dict[str, Shape]:
@@ -122,25 +148,43 @@ def _network(
 ) -> tuple[Callable[[Any], nn.Module], object]:
     """What builds the network of a component, and its configuration."""
     if component == AUTOENCODER:
-        if detected.kind not in AUTOENCODERS:
+        sizes = config_of(model, component, AUTOENCODERS.get(detected.kind or ""))
+        if sizes is None:
             raise InvalidWeights(f"{model.path}: its autoencoder is of sizes that no known kind has")
-        return autoencoder_of(AUTOENCODERS[detected.kind])
+        return _builder(sizes), sizes
     if component == DEPTH:
-        return DepthEstimator, DPT_HYBRID
+        sizes = config_of(model, component, DPT_HYBRID)
+        return _builder(sizes), sizes
     family = FAMILIES.get(detected.family)
     if family is None:
         raise InvalidWeights(
             f"{model.path}: holds a {component.replace('_', ' ')}, which is compared with that of a family, "
             f"and none is known ({detected.reasons[0]}): say which it is"
         )
-    config = {
+    configs: dict[str, Config | None] = {
         UNET: family.unet,
         TEXT_ENCODER: family.text_encoder,
         SECOND_TEXT_ENCODER: family.text_encoder_2,
-    }[component]
-    if config is None:
+    }
+    known = configs[component]
+    if known is None:
         raise InvalidWeights(
             f"{model.path}: holds a {component.replace('_', ' ')}, which {detected.family} ({family.what}) "
             "has not: it is of another family, or parts of several are mixed in it"
         )
-    return (UNet if component == UNET else TextEncoder), config
+    sizes = config_of(model, component, known)
+    return _builder(sizes), sizes
+
+
+def _builder(config: Config) -> Callable[[Any], nn.Module]:
+    """What builds the network of a configuration."""
+    return _NETWORKS[type(config)]
+
+
+_NETWORKS: Mapping[type[Config], Callable[[Any], nn.Module]] = {
+    AutoencoderConfig: AutoencoderKL,
+    TinyAutoencoderConfig: TinyAutoencoder,
+    UNetConfig: UNet,
+    TextEncoderConfig: TextEncoder,
+    DepthConfig: DepthEstimator,
+}

@@ -1,0 +1,1 @@
+"""Pictures from text and pictures: latentcodec generate | img2img | inpaint | depth2img | upscale."""

@@ -1,0 +1,1 @@
+"""Pictures from text and pictures, by the models of the Stable Diffusion family."""

@@ -1,0 +1,73 @@
+"""What models do by default, and what is asked for over it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from latentcodec.errors import InvalidArgument
+from latentcodec.generate.defaults import SAMPLERS, defaults_of, settle
+from latentcodec.weights.checkpoints.families import FAMILIES
+
+SD1 = defaults_of("sd1", "epsilon")
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_family_has_its_own_defaults_and_their_source(family: str) -> None:
+    defaults = defaults_of(family, FAMILIES[family].prediction)
+    assert defaults.source
+    settings = settle(defaults)
+    assert settings.sampler in SAMPLERS
+    assert settings.run == defaults.steps
+
+
+def test_what_no_tensor_shows() -> None:
+    assert defaults_of("sd2", "v_prediction").side == 768
+    assert defaults_of("sd2", "epsilon").side == 512
+    turbo = defaults_of("sdxl", "epsilon", few_steps=True)
+    assert (turbo.steps, turbo.guidance, turbo.spacing) == (1, 0, "trailing")
+    assert defaults_of("sdxl", "epsilon").side == 1024
+
+
+def test_another_sampler_takes_neither_eta_nor_levels_of_the_models_own() -> None:
+    inpainting = defaults_of("sd2-inpainting", "epsilon")
+    assert settle(inpainting).eta == 1
+    assert settle(inpainting, sampler="euler").eta == 0
+
+
+@pytest.mark.parametrize(("strength", "steps", "run"), [(0.29, 100, 29), (1.0, 4, 4), (0.5, 3, 1)])
+def test_strength_is_a_share_of_the_steps(strength: float, steps: int, run: int) -> None:
+    assert settle(SD1, strength=strength, steps=steps).run == run
+
+
+def test_a_model_of_one_step_runs_as_many_as_a_strength_needs() -> None:
+    turbo = defaults_of("sdxl", "epsilon", few_steps=True)
+    for strength, steps in ((0.5, 2), (0.3, 4), (1.0, 1)):
+        settings = settle(turbo, strength=strength)
+        assert (settings.steps, settings.run) == (steps, 1)
+    assert settle(defaults_of("lcm", "epsilon"), strength=0.1).steps == 4  # of a shorter schedule
+
+
+@pytest.mark.parametrize(
+    ("asked", "message"),
+    [
+        ({"steps": 0}, "steps 0: it is a whole number from 1 to 1000"),
+        ({"steps": True}, "steps True"),
+        ({"steps": 2.5}, "steps 2.5"),
+        ({"guidance": -1}, "guidance -1: it is a number from 0 to 100"),
+        ({"guidance": float("nan")}, "guidance nan"),
+        ({"guidance": "7"}, "guidance '7'"),
+        ({"rescale": 1.5}, "rescale 1.5"),
+        ({"sampler": "heun"}, "sampler 'heun': use one of ddim"),
+        ({"spacing": "even"}, "spacing 'even'"),
+        ({"karras": True}, "karras: ddim has no such levels; euler and dpm"),
+        ({"eta": 0.5, "sampler": "euler"}, "eta 0.5: of ddim only"),
+        ({"strength": 1.5}, "strength 1.5: it is a number from 0 to 1"),
+        ({"strength": 0.3, "steps": 2}, "strength 0.3 of 2 steps leaves none to run: .* 0.5, or at least 4"),
+        ({"strength": 0}, "strength 0 of .* steps leaves none"),
+    ],
+)
+def test_what_is_out_of_range(asked: dict[str, Any], message: str) -> None:
+    with pytest.raises(InvalidArgument, match=message):
+        settle(SD1, **asked)
