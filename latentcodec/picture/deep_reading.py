@@ -226,8 +226,8 @@ def describe_tiff(file: BinaryIO) -> str:
     head = file.read(8)
     if not head.startswith(tuple(TiffImagePlugin.PREFIXES)):
         return ""
-    tags = TiffImagePlugin.ImageFileDirectory_v2(head)
     try:
+        tags = TiffImagePlugin.ImageFileDirectory_v2(head)
         file.seek(tags.next)
         tags.load(file)
         samples, bits = tags.get(_SAMPLES, 1), max(tags.get(_BITS_TAG, (1,)))
