@@ -224,6 +224,7 @@ def describe_tiff(file: BinaryIO) -> str:
     """What samples a TIFF has that Pillow does not read; its tags have been checked (guard.py)."""
     file.seek(0)
     head = file.read(8)
+    head += file.read(8) if head[2:3] == b"\x2b" else b""  # BigTIFF
     if not head.startswith(tuple(TiffImagePlugin.PREFIXES)):
         return ""
     try:
