@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import sys
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -11,11 +12,11 @@ import numpy as np
 import pytest
 from PIL import Image, ImageCms
 
-from latentcodec.errors import NotKept
+from latentcodec.errors import NotKept, UnsupportedImage
 from latentcodec.picture.colour.icc import REC709, SRGB_CURVE, make_profile
 from latentcodec.picture.files import open_picture, save_picture
-from latentcodec.picture.notices import DroppedDataWarning, strictly
-from latentcodec.picture.picture import Picture, from_pillow
+from latentcodec.picture.notices import DroppedDataWarning, ReducedDepthWarning, strictly
+from latentcodec.picture.picture import Picture, from_pillow, with_depth
 from tests.picture.beside_files import (
     CICP,
     DPI,
@@ -27,16 +28,17 @@ from tests.picture.beside_files import (
     PACKET,
     PIXELS,
     PROFILE,
+    saved,
     written,
 )
 
 PAGE = (Path(__file__).parents[2] / "docs" / "fidelity.md").read_text(encoding="utf-8")
 
 
-def table(section: str) -> dict[tuple[str, str], str]:
-    """The cells of a section's second table, by row and column."""
+def table(section: str, head: str = "| kind of data", number: int = 0) -> dict[tuple[str, str], str]:
+    """The cells of a section's table with this head, by row and column."""
     rows = PAGE.split(f"\n## {section}\n")[1].split("\n## ")[0].split("\n\n")
-    lines = next(part for part in rows if part.startswith("| kind of data")).splitlines()
+    lines = [part for part in rows if part.startswith(head)][number].splitlines()
     cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
     return {
         (row[0], column): cell
@@ -46,6 +48,7 @@ def table(section: str) -> dict[tuple[str, str], str]:
 
 
 IN, OUT = table("On the way in"), table("On the way out")
+DEPTH_IN, DEPTH_OUT = (table("Depth", "| samples", number) for number in (0, 1))
 
 
 LINES = {
@@ -167,17 +170,81 @@ def test_out(row: str, column: str, tmp_path: Path) -> None:
 
 def in_srgb(picture: Picture) -> np.ndarray:
     """By littleCMS, from the profile that a JPEG would get."""
-    gray = picture.gray
+    gray, flags = picture.gray, ImageCms.Flags.BLACKPOINTCOMPENSATION
     profile = open_picture(io.BytesIO(written(picture, "JPEG"))).profile
     image = Image.fromarray(picture.pixels[..., 0] if gray else picture.pixels)
     target = make_profile("sRGB", SRGB_CURVE, None if gray else REC709)
     profiles = [ImageCms.ImageCmsProfile(io.BytesIO(each)) for each in (profile or b"", target)]
-    converted = ImageCms.profileToProfile(
-        image,
-        *profiles,
-        renderingIntent=ImageCms.Intent.RELATIVE_COLORIMETRIC,
-        outputMode=image.mode,
-        flags=ImageCms.Flags.BLACKPOINTCOMPENSATION,
-    )
-    samples = np.asarray(converted)
+    relative = ImageCms.Intent.RELATIVE_COLORIMETRIC
+    flags |= ImageCms.Flags.NOOPTIMIZE if gray else 0
+    samples = np.asarray(ImageCms.profileToProfile(image, *profiles, relative, image.mode, flags=flags))
     return samples[..., None].repeat(3, 2) if gray else samples
+
+
+# ---- depth
+
+DEEP = np.random.default_rng(6).integers(0, 65536, (12, 20, 4), dtype=np.uint16)
+GRAY_PLANES = np.repeat(DEEP[..., :1], 3, 2)
+SAMPLES = {
+    "gray of 16 bits": Picture(GRAY_PLANES, gray=True, bit_depth=16),
+    "colours of 16 bits": Picture(DEEP[..., :3].copy(), bit_depth=16),
+    "colours and alpha of 16 bits": Picture(DEEP[..., :3].copy(), DEEP[..., 3].copy(), bit_depth=16),
+    "colours of 10 bits": Picture(DEEP[..., :3] >> 6, bit_depth=10),
+}
+CELLS_IN = [place for place, cell in DEPTH_IN.items() if cell != "-"]
+
+
+def deep_file(row: str, column: str) -> bytes:
+    if row == "gray floats":
+        return saved("TIFF", Image.fromarray(np.linspace(0, 1, 240, dtype=np.float32).reshape(12, 20)))
+    return written(SAMPLES[row], column)
+
+
+@pytest.mark.parametrize(("row", "column"), CELLS_IN)
+def test_depth_in(row: str, column: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    cell = DEPTH_IN[row, column]
+    if cell == "extra" or column == "JP2":
+        pytest.importorskip("imagecodecs")
+    data = deep_file(row, column)
+    if cell == "line":
+        with pytest.warns(ReducedDepthWarning, match="rounded to 16 bits"):
+            assert open_picture(io.BytesIO(data)).bit_depth == 16
+        return
+    picture = open_picture(io.BytesIO(data))
+    assert picture.bit_depth == SAMPLES[row].bit_depth
+    if column != "AVIF":
+        assert np.array_equal(picture.pixels, SAMPLES[row].pixels)
+        assert (picture.alpha is None) == (SAMPLES[row].alpha is None)
+        assert picture.alpha is None or np.array_equal(picture.alpha, DEEP[..., 3])
+    if cell == "extra":
+        monkeypatch.setitem(sys.modules, "imagecodecs", None)
+        with pytest.warns(ReducedDepthWarning, match=r"latentcodec\[deep\]"):
+            assert open_picture(io.BytesIO(data)).bit_depth == 8
+
+
+@pytest.mark.parametrize(("row", "column"), list(DEPTH_OUT))
+def test_depth_out(row: str, column: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    picture, cell = SAMPLES[row], DEPTH_OUT[row, column]
+    if cell == "error":
+        with pytest.raises(UnsupportedImage, match="transparency"):
+            written(picture, column)
+        return
+    if cell in ("extra", "12 bits"):
+        pytest.importorskip("imagecodecs")
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        data = written(picture, column)
+    assert [each.category for each in caught] == [ReducedDepthWarning] * (cell in ("line", "12 bits"))
+    again = open_picture(io.BytesIO(data))
+    if cell == "line":
+        assert again.bit_depth == 8
+    elif column == "AVIF":
+        assert again.bit_depth == (12 if cell == "12 bits" else 10)
+    else:
+        assert np.array_equal(with_depth(again, picture.bit_depth).pixels, picture.pixels)
+        assert (again.alpha is None) == (picture.alpha is None)
+        assert again.alpha is None or np.array_equal(again.alpha, DEEP[..., 3])
+    if cell in ("extra", "12 bits"):
+        monkeypatch.setitem(sys.modules, "imagecodecs", None)
+        with pytest.warns(ReducedDepthWarning, match=r"latentcodec\[deep\]"):
+            written(picture, column)

@@ -1,4 +1,4 @@
-"""XMP edited as bytes: what is to go goes, in every spelling, all else stays; hostile packets cost nothing."""
+"""XMP edited as bytes: what is to go goes, in every spelling, all else stays; hostile ones cost nothing."""
 
 from __future__ import annotations
 
