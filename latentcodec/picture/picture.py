@@ -27,7 +27,6 @@ from latentcodec.errors import (
     UnreadableImage,
     UnsupportedImage,
 )
-from latentcodec.picture.beside import Beside, Resolution, joined, sound_resolution
 from latentcodec.picture.colour.points import Cicp
 from latentcodec.picture.colour.profiles import (
     adobe_rgb_profile,
@@ -40,6 +39,7 @@ from latentcodec.picture.deep_reading import read_deep
 from latentcodec.picture.directories import count_directories, excess
 from latentcodec.picture.formats import exif as exif_bytes
 from latentcodec.picture.formats import xmp as packets
+from latentcodec.picture.formats.beside import Beside, Resolution, joined, sound_resolution
 from latentcodec.picture.formats.info import read_info
 from latentcodec.picture.formats.scan import read_file
 from latentcodec.picture.metadata import orientation, read_exif, read_xmp, sound_exif

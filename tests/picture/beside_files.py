@@ -10,10 +10,10 @@ from zlib import crc32
 import numpy as np
 from PIL import Image, PngImagePlugin
 
-from latentcodec.picture.beside import Resolution
 from latentcodec.picture.colour.icc import REC709, make_profile
 from latentcodec.picture.colour.points import Cicp
 from latentcodec.picture.files import save_picture
+from latentcodec.picture.formats.beside import Resolution
 from latentcodec.picture.formats.boxes import with_jp2_boxes, with_nclx
 from latentcodec.picture.formats.photoshop import as_resources
 from latentcodec.picture.picture import Picture
