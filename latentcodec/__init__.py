@@ -3,6 +3,7 @@
     encode(picture) -> bytes        decode(bytes) -> picture        info(bytes or path) -> Info
                                     decode_array(bytes) -> array of 8 or 16 bits
     compress(picture file, .lci file)        decompress(.lci file, picture file)
+    compare(picture, picture) -> Comparison
     Codec(model=, device=)          the same, with the model kept loaded
     CleanupSettings(unet=)          diffusion clean-up of an autoencoder's latents
 
@@ -42,7 +43,15 @@ from latentcodec.errors import (
 if TYPE_CHECKING:
     from latentcodec.codec.api import Codec
     from latentcodec.codec.cleanup.settings import CleanupSettings
-    from latentcodec.codec.functions import compress, decode, decode_array, decompress, encode
+    from latentcodec.codec.functions import (
+        Comparison,
+        compare,
+        compress,
+        decode,
+        decode_array,
+        decompress,
+        encode,
+    )
     from latentcodec.codec.info import Info, info
     from latentcodec.container.chunks import Limits
     from latentcodec.container.salvage import Report
@@ -53,6 +62,7 @@ __all__ = [
     "ChecksumMismatch",
     "CleanupSettings",
     "Codec",
+    "Comparison",
     "FormatError",
     "ImageError",
     "Info",
@@ -77,6 +87,7 @@ __all__ = [
     "UnsupportedVersion",
     "WeightsMismatch",
     "__version__",
+    "compare",
     "compress",
     "decode",
     "decode_array",
@@ -89,7 +100,8 @@ __all__ = [
 _HOMES = {
     "Codec": "latentcodec.codec.api",
     **dict.fromkeys(
-        ("compress", "decode", "decode_array", "decompress", "encode"), "latentcodec.codec.functions"
+        ("Comparison", "compare", "compress", "decode", "decode_array", "decompress", "encode"),
+        "latentcodec.codec.functions",
     ),
     **dict.fromkeys(("Info", "info"), "latentcodec.codec.info"),
     "CleanupSettings": "latentcodec.codec.cleanup.settings",

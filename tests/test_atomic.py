@@ -137,3 +137,31 @@ def test_standard_output_that_is_a_pipe() -> None:
     code = "from latentcodec.atomic import write_atomically; write_atomically('/dev/stdout', b'bytes')"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True)
     assert done.stdout == b"bytes"
+
+
+def test_like_another_file(tmp_path: Path) -> None:
+    model, path = tmp_path / "model", tmp_path / "file"
+    model.touch()
+    model.chmod(0o4640)
+    os.utime(model, ns=(10**18 + 1, 10**18 + 2))
+    write_atomically(path, b"new", like=model.stat())
+    found = path.stat()
+    assert stat.S_IMODE(found.st_mode) == 0o640  # without set-user-ID
+    assert (found.st_atime_ns, found.st_mtime_ns) == (10**18 + 1, 10**18 + 2)
+
+
+def test_a_protected_file_is_not_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(b"old")
+    opened = os.open
+
+    def protected(name: str, flags: int, *more: int) -> int:
+        if Path(name) == path and flags & (os.O_WRONLY | os.O_RDWR):  # as for who is not root
+            raise PermissionError(13, "Permission denied", str(name))
+        return opened(name, flags, *more)
+
+    monkeypatch.setattr(os, "open", protected)
+    with pytest.raises(PermissionError, match="file"):
+        write_atomically(path, b"new")
+    assert path.read_bytes() == b"old"
+    assert os.listdir(tmp_path) == ["file"]

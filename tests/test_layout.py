@@ -81,6 +81,7 @@ ORDER: dict[str, tuple[str, ...]] = {
         "samples",
         "deep_reading",
         "picture",
+        "similarity",
         "deep_writing",
         "embed",
         "files",

@@ -25,7 +25,9 @@ ROOT = Path(__file__).resolve().parents[1]
 HOMES = {
     "codec.api": {"Codec"},
     "codec.cleanup.settings": {"CleanupSettings"},
-    "codec.functions": {"compress", "decode", "decode_array", "decompress", "encode"},
+    "codec.functions": {
+        *("Comparison", "compare", "compress", "decode", "decode_array", "decompress", "encode")
+    },
     "codec.info": {"Info", "info"},
     "container.chunks": {"Limits"},
     "container.salvage": {"Report"},

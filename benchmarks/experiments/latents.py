@@ -33,7 +33,7 @@ from latentcodec.codec.autoencoder.latent import LatentCodec
 from latentcodec.codec.autoencoder.models import open_codec
 from latentcodec.codec.autoencoder.steps import choose_steps, sensitivities
 from latentcodec.codec.planes import pad_to_patches
-from latentcodec.codec.targets import meet_psnr
+from latentcodec.codec.targets import PSNR, meet_measure
 from latentcodec.codec.values.adaptive_coder import AdaptiveCoder
 from latentcodec.codec.values.prior import LatentPrior, PriorCoder, open_prior
 from latentcodec.container.autoencoder import PALETTE
@@ -97,7 +97,7 @@ def measure(
     points = []
     for quality in QUALITIES:
         level = level_of_quality(quality)
-        attempt = encoder.attempt(level, measure=True)
+        attempt = encoder.attempt(level, measure=PSNR)
         steps = choose_steps(level, shows, means)
         plain = AdaptiveCoder(steps).encode(latents, rate_weight=0)
         point = Point(
@@ -110,14 +110,14 @@ def measure(
         if prior is not None:
             steps = replace(steps, offsets=(0,) * latent.latents)
             stream = PriorCoder(prior, steps, level).encode(latents, rate_weight=0).stream
-            attempt = LatentEncoder(latent, picture, effort=effort, prior=prior).attempt(level, measure=True)
+            attempt = LatentEncoder(latent, picture, effort=effort, prior=prior).attempt(level, measure=PSNR)
             bpp = 8 * attempt.size / (picture.width * picture.height)
             point = replace(point, prior=len(stream), prior_bpp=bpp, prior_psnr=attempt.psnr or 0.0)
         points.append(point)
-    palette = LatentEncoder(latent, picture, quantiser=PALETTE).attempt(0, measure=True)
+    palette = LatentEncoder(latent, picture, quantiser=PALETTE).attempt(0, measure=PSNR)
     reached = palette.psnr or 0.0
     try:
-        scalar = meet_psnr(lambda level: encoder.attempt(level, measure=True), reached).size
+        scalar = meet_measure(lambda level: encoder.attempt(level, measure=PSNR), reached, PSNR).size
     except TargetUnreachable:
         scalar = None
     return Row(name, tuple(points), palette.size, reached, scalar)

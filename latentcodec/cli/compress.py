@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from latentcodec.cli.cleanup import cleanup_options, cleanup_settings
+from latentcodec.cli.console import printable
 from latentcodec.cli.files import LCI, PIPE, Done, Job, plan, read_source, run_jobs, write_target
 from latentcodec.cli.options import (
     Number,
@@ -64,6 +65,13 @@ if TYPE_CHECKING:
     metavar="DB",
     help="The smallest file whose picture has this PSNR, in dB.",
 )
+@click.option(
+    "--min-ssimulacra2",
+    type=Number(0, 100, min_open=True),
+    metavar="S",
+    help="The smallest file whose picture has this SSIMULACRA 2: 90 is visually lossless, 70 high quality.",
+)
+@click.option("--lossless", is_flag=True, help="Keep the pixels as they are, whatever it costs.")
 @model_option
 @prior_option
 @click.option(
@@ -88,6 +96,15 @@ if TYPE_CHECKING:
     "--strip", is_flag=True, help="Leave out all but pixels and colours: EXIF, XMP, IPTC, text, resolution."
 )
 @strict_option
+@click.option(
+    "--first-frame", is_flag=True, help="Of an animation take the first frame; else it is an error."
+)
+@click.option(
+    "--orientation",
+    type=click.IntRange(1, 8),
+    metavar="N",
+    help="The orientation, 1 (upright) to 8, in place of the one in EXIF, where that is no longer true.",
+)
 @max_pixels_option
 @file_options("IN.lci")
 def compress(
@@ -97,6 +114,8 @@ def compress(
     target_size: int | None,
     target_bpp: float | None,
     min_psnr: float | None,
+    min_ssimulacra2: float | None,
+    lossless: bool,
     model: str,
     prior: str | None,
     quantiser: str,
@@ -109,7 +128,11 @@ def compress(
     device: str,
     strip: bool,
     strict: bool,
+    first_frame: bool,
+    orientation: int | None,
     max_pixels: int | None,
+    keep_extension: bool,
+    preserve: bool,
     verbose: bool,
     quiet: bool,
 ) -> None:
@@ -136,13 +159,15 @@ def compress(
         "target_size": target_size,
         "target_bpp": target_bpp,
         "min_psnr": min_psnr,
+        "min_ssimulacra2": min_ssimulacra2,
+        "lossless": lossless,
         "quantiser": quantiser,
         "effort": effort,
     }
     with usage_errors():  # before a model is loaded
         check_encoding(model, prior=prior, cleanup_unet=cleanup_unet, **options)
-    jobs = plan(paths, out_dir, PICTURE_EXTENSIONS, LCI)
-    _refuse_picture_names(jobs, PICTURE_EXTENSIONS)
+    planned = plan(paths, out_dir, PICTURE_EXTENSIONS, LCI, keep_extension=keep_extension, preserve=preserve)
+    _refuse_picture_names(planned.jobs, PICTURE_EXTENSIONS)
     limits = limits_of(max_pixels)
     cleanup = cleanup_settings(
         cleanup_unet,
@@ -155,7 +180,8 @@ def compress(
     @cache
     def codec() -> Codec:
         loaded = load_codec(model, device, verbose, limits, prior, cleanup, announce=not quiet)
-        load_native(loaded, verbose)
+        if not lossless:
+            load_native(loaded, verbose)
         return loaded
 
     def work(job: Job) -> Done:
@@ -164,15 +190,21 @@ def compress(
 
         source = io.BytesIO(read_source(job)) if job.source == PIPE else job.source
         with strictly(strict), _pillow_allows(limits.max_pixels):
-            picture = open_picture(source, name=job.name, max_pixels=limits.max_pixels)
+            picture = open_picture(
+                source,
+                name=printable(job.name),  # in one line, whatever it holds
+                max_pixels=limits.max_pixels,
+                first_frame=first_frame,
+                turn=orientation,
+            )
         loaded = codec()
         begun = time.perf_counter()
         data = loaded.encode(picture, strip=strip, strict=strict, **options)
         seconds = time.perf_counter() - begun
-        write_target(job, data)
+        write_target(job, data, preserve=preserve)
         return Done(_line(job, data, limits, seconds if verbose else None), len(data))
 
-    run_jobs(jobs, work, "compress", quiet=quiet)
+    run_jobs(planned, work, "compress", quiet=quiet)
 
 
 @contextmanager
@@ -215,5 +247,7 @@ def _line(job: Job, data: bytes, limits: Limits, seconds: float | None) -> str:
             parts.append(f"samples in steps of {stored.step}")
         if stored.goal is not None and stored.goal.psnr is not None:
             parts.append(f"{stored.goal.psnr:.2f} dB")
+        if stored.goal is not None and stored.goal.ssimulacra2 is not None:
+            parts.append(f"SSIMULACRA 2 {stored.goal.ssimulacra2:.2f}")
         parts.append(f"{seconds:.2f} s")
     return f"{job.name} -> {job.target_name}: {', '.join(parts)}"

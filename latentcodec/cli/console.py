@@ -113,6 +113,7 @@ def explain(error: Exception, source: str = "") -> str | None:
         message = "not enough memory"
     else:
         return None
+    source = printable(source)
     named = not source or message.startswith((f"{source}:", f"{source} "))
     return message if named else f"{source}: {message}"
 
@@ -194,4 +195,4 @@ def _one_line(message: str) -> str:
 
 
 def _name(path: str | bytes | int) -> str:
-    return str(path) if isinstance(path, int) else click.format_filename(path)
+    return str(path) if isinstance(path, int) else printable(click.format_filename(path))

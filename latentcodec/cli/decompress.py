@@ -6,6 +6,7 @@ IN ─► Codec.decode_picture ─► save_picture ─► OUT        with --part
 from __future__ import annotations
 
 import io
+import os
 import time
 from functools import cache
 from pathlib import Path
@@ -75,6 +76,8 @@ def decompress(
     strict: bool,
     max_pixels: int | None,
     device: str,
+    keep_extension: bool,
+    preserve: bool,
     verbose: bool,
     quiet: bool,
 ) -> None:
@@ -92,8 +95,10 @@ def decompress(
     where it is, if it is not.
     """
     exclusive(verbose=verbose, quiet=quiet)
-    jobs = plan(paths, out_dir, {LCI}, f".{format_ or _DEFAULT_FORMAT}")
-    _check_format(jobs[0], format_, free=out_dir is None)
+    suffix = f".{format_ or _DEFAULT_FORMAT}"
+    planned = plan(paths, out_dir, {LCI}, suffix, keep_extension=keep_extension, preserve=preserve)
+    for job in planned.jobs[:1]:
+        _check_format(job, format_, free=out_dir is None)
     limits = limits_of(max_pixels)
     settings = cleanup_settings(cleanup_unet) if cleanup else None
     codec = cache(lambda: load_codec(model, device, verbose, limits, prior, settings))
@@ -110,13 +115,13 @@ def decompress(
         picture, report = loaded.decode_picture(data, partial=partial, cleanup=cleanup)
         seconds = time.perf_counter() - begun
         with strictly(strict):
-            _write(job, picture, format_)
+            _write(job, picture, format_, preserve)
         if report is not None:
             _say_report(job, report, header.tile_count, quiet)
         took = f"{seconds:.2f} s" + (f" by {loaded.engine}" if computed else "")
         return Done(_line(job, header, len(data), took if verbose else None), len(data))
 
-    run_jobs(jobs, work, "decompress", quiet=quiet)
+    run_jobs(planned, work, "decompress", quiet=quiet)
 
 
 def _check_format(job: Job, format_: str | None, *, free: bool) -> None:
@@ -144,7 +149,7 @@ def _check_format(job: Job, format_: str | None, *, free: bool) -> None:
         raise click.UsageError(f"{job.target_name}: {str(error).removeprefix('the stream: ')}") from error
 
 
-def _write(job: Job, picture: Picture, format_: str | None) -> None:
+def _write(job: Job, picture: Picture, format_: str | None, preserve: bool) -> None:
     from latentcodec.picture.files import save_picture
 
     if job.target == PIPE:
@@ -152,8 +157,9 @@ def _write(job: Job, picture: Picture, format_: str | None) -> None:
         save_picture(picture, stream, format_ or _DEFAULT_FORMAT)
         write_target(job, stream.getbuffer())
     else:
+        like = os.stat(job.source) if preserve else None
         with target_file(job) as path:
-            save_picture(picture, path, format_)
+            save_picture(picture, path, format_, like=like)
 
 
 def _line(job: Job, header: Header, size: int, took: str | None) -> str:

@@ -1,26 +1,31 @@
 """Which file becomes which: IN OUT, or several IN and folders with --out-dir; and `-` for pipes.
 
 arguments ─► plan ─► Job(source, target) ... ─► run_jobs: each in turn; a failure is reported, the rest go on
-album/ + --out-dir DIR ─► album/x/a.jpg ─► DIR/x/a.lci
+                └──► Refusal: what cannot be worked on, and why ─┘
+album/ + --out-dir DIR ─► album/x/a.jpg ─► DIR/x/a.lci, or DIR/x/a.jpg.lci
+
+A folder is searched with its sub-folders and with folders that links in it lead to, but not those above it,
+and each folder once: so no circle of links is endless. Hidden files and folders are passed over.
 """
 
 from __future__ import annotations
 
 import os
 import sys
+from collections import Counter
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NoReturn
 
 import click
 
 from latentcodec.atomic import write_atomically
-from latentcodec.cli.console import Failure, explain, say, say_error, tracked
+from latentcodec.cli.console import Failure, explain, say, say_bug, say_error, tracked
 
 PIPE = "-"
 LCI = ".lci"
+_NAMED = 8  # extensions that a line about other files names
 
 
 @dataclass(frozen=True)
@@ -49,26 +54,61 @@ class Done:
     size: int
 
 
-def plan(
-    paths: tuple[str, ...], out_dir: str | None, suffixes: Collection[str], target_suffix: str
-) -> list[Job]:
-    """The jobs that the arguments ask for.
+@dataclass(frozen=True)
+class Refusal:
+    """A line about what cannot be worked on, and how many files that is; 0: a folder."""
 
-    suffixes: of the files that a folder is searched for. target_suffix: of those written into `out_dir`.
-    Raises click.UsageError for arguments that do not fit together, Failure for files that do not.
+    line: str
+    files: int = 1
+
+
+@dataclass
+class Plan:
+    """What is to be done, what cannot be, and lines about what was passed over."""
+
+    jobs: list[Job] = field(default_factory=list)
+    refused: list[Refusal] = field(default_factory=list)
+    passed_over: list[str] = field(default_factory=list)
+
+    @property
+    def files(self) -> int:
+        """All that were named or found, whatever becomes of them."""
+        return len(self.jobs) + sum(refusal.files for refusal in self.refused)
+
+
+def plan(
+    paths: tuple[str, ...],
+    out_dir: str | None,
+    suffixes: Collection[str],
+    target_suffix: str,
+    *,
+    keep_extension: bool = False,
+    preserve: bool = False,
+) -> Plan:
+    """What the arguments ask for.
+
+    suffixes: of the files that a folder is searched for. target_suffix: of those written into `out_dir`, in
+    place of the source's or, with keep_extension, behind it. preserve: whether permissions and times are to
+    be kept, which a pipe has not.
+    Raises click.UsageError for arguments that do not fit together, Failure for a single file that does not.
     """
+    if preserve and PIPE in paths:
+        raise click.UsageError("--preserve: a pipe has neither permissions nor times; leave it out")
     if out_dir is not None:
-        jobs = _into_folder(paths, Path(out_dir), suffixes, target_suffix)
-    elif len(paths) == 2:
-        jobs = [_single(*paths)]
-    elif len(paths) == 1:
-        raise click.UsageError(f"{paths[0]}: name the output: OUT, or --out-dir DIR, or - for a pipe")
-    else:
+        planned = Plan()
+        for path in paths:
+            _into_folder(planned, path, Path(out_dir), suffixes, target_suffix, keep_extension)
+        _refuse_clashes(planned, keep_extension)
+        return planned
+    if keep_extension:
         raise click.UsageError(
-            f"{len(paths)} files without --out-dir: name the folder that the results go to"
+            "--keep-extension names files in --out-dir: leave it out, or add --out-dir DIR"
         )
-    _refuse_overwriting(jobs)
-    return jobs
+    if len(paths) == 2:
+        return Plan([_single(*paths)])
+    if len(paths) == 1:
+        raise click.UsageError(f"{paths[0]}: name the output: OUT, or --out-dir DIR, or - for a pipe")
+    raise click.UsageError(f"{len(paths)} files without --out-dir: name the folder that the results go to")
 
 
 def _single(source: str, target: str) -> Job:
@@ -83,7 +123,10 @@ def _single(source: str, target: str) -> Job:
     parent = os.path.dirname(target)
     if target != PIPE and parent and not os.path.isdir(parent):
         raise Failure(f"{target}: there is no folder {parent}")
-    return Job(source, target)
+    job = Job(source, target)
+    if PIPE not in (source, target) and os.path.isfile(target) and _key(source) == _key(target):
+        raise click.UsageError(f"{job.target_name} would be written over {job.name}: name another file")
+    return job
 
 
 def _refuse_terminal_input() -> None:
@@ -105,69 +148,109 @@ def _refuse_terminal_output() -> None:
 
 
 def _into_folder(
-    paths: tuple[str, ...], out_dir: Path, suffixes: Collection[str], target_suffix: str
-) -> list[Job]:
-    jobs = []
-    for path in paths:
-        if path == PIPE:
-            raise click.UsageError("- has no name for a file in --out-dir: name OUT instead")
-        if os.path.isdir(path):
-            sources = _below(Path(path), suffixes)
-            if not sources:
-                raise Failure(f"{path}: no files to work on below this folder ({' '.join(sorted(suffixes))})")
-            jobs += [
-                Job(str(source), str(out_dir / source.relative_to(path).with_suffix(target_suffix)))
-                for source in sources
-            ]
-        else:
-            name = Path(path).name
-            if not name:
-                raise click.UsageError(f"'{path}' names no file")
-            jobs.append(Job(path, str((out_dir / name).with_suffix(target_suffix))))
-    return jobs
+    planned: Plan, path: str, out_dir: Path, suffixes: Collection[str], target_suffix: str, keep: bool
+) -> None:
+    """Add what becomes of one IN."""
+
+    def target(relative: Path) -> str:
+        return str(out_dir / (f"{relative}{target_suffix}" if keep else relative.with_suffix(target_suffix)))
+
+    if path == PIPE:
+        raise click.UsageError("- has no name for a file in --out-dir: name OUT instead")
+    if not os.path.isdir(path):
+        if not (name := Path(path).name):
+            raise click.UsageError(f"'{path}' names no file")
+        planned.jobs.append(Job(path, target(Path(name))))
+        return
+    before = planned.files, len(planned.refused)
+    planned.jobs += [
+        Job(str(source), target(source.relative_to(path))) for source in _search(planned, path, suffixes)
+    ]
+    if before == (planned.files, len(planned.refused)):
+        wanted = " ".join(sorted(suffixes))
+        shown = click.format_filename(path)
+        planned.refused.append(Refusal(f"{shown}: no files to work on below this folder ({wanted})", 0))
 
 
-def _below(folder: Path, suffixes: Collection[str]) -> list[Path]:
-    """The files of these suffixes below a folder, sorted, without hidden ones."""
-    paths = []
-    for root, folders, files in os.walk(folder, onerror=_raise):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        paths += [Path(root, name) for name in files if not name.startswith(".")]
-    return sorted(path for path in paths if path.suffix.lower() in suffixes)
-
-
-def _raise(error: OSError) -> NoReturn:
-    raise error
-
-
-def _refuse_overwriting(jobs: list[Job]) -> None:
-    """Two results in one file, or one in a file that is still to be read, are refused."""
-    sources = {os.path.normcase(os.path.realpath(job.source)): job for job in jobs if job.source != PIPE}
-    targets: dict[str, Job] = {}
-    for job in jobs:
-        if job.target == PIPE:
+def _search(planned: Plan, path: str, suffixes: Collection[str]) -> list[Path]:
+    """The files of these suffixes below a folder, sorted; what else there is is noted in the plan."""
+    found: list[Path] = []
+    others: Counter[str] = Counter()
+    searched: set[tuple[int, int]] = set()
+    start, whole = Path(path), Path(os.path.realpath(path))
+    folders, links = [start], list[Path]()
+    while folders or links:  # links last: a folder goes by its own name where it has one here
+        folder = folders.pop() if folders else links.pop(0)
+        try:
+            status = folder.stat()
+            identity = status.st_dev, status.st_ino
+            if identity in searched or (folder != start and whole.is_relative_to(os.path.realpath(folder))):
+                shown = click.format_filename(folder)
+                planned.passed_over.append(f"{shown}: this link leads back to what is searched already")
+                continue
+            searched.add(identity)
+            names = sorted(os.listdir(folder))
+        except OSError as error:
+            planned.refused.append(Refusal(explain(error, str(folder)) or str(error), 0))
             continue
-        key = os.path.normcase(os.path.realpath(job.target))
-        other = targets.setdefault(key, job)
-        if other is not job:
-            raise click.UsageError(
-                f"{other.name} and {job.name} would both be written to {job.target_name}: "
-                "give them different names, or different --out-dir"
-            )
-        if key in sources and os.path.isfile(key):
-            raise click.UsageError(
-                f"{job.target_name} would be written over {sources[key].name}: name another file"
-            )
+        for child in (folder / name for name in names if not name.startswith(".")):
+            if os.path.isdir(child):  # not Path.is_dir, which raises where the folder may not be looked into
+                (links if os.path.islink(child) else folders).append(child)
+            elif child.suffix.lower() not in suffixes:
+                others[child.suffix.lower() or "without extension"] += 1
+            elif os.path.exists(child) and not os.path.isfile(child):  # a pipe would be waited for
+                planned.refused.append(Refusal(f"{click.format_filename(child)}: it is no regular file"))
+            else:
+                found.append(child)
+    if others:
+        kinds = ", ".join(sorted(others)[:_NAMED]) + (", ..." if len(others) > _NAMED else "")
+        shown = click.format_filename(path)
+        planned.passed_over.append(f"{shown}: {others.total()} other files are left alone ({kinds})")
+    return sorted(found)
 
 
-def run_jobs(jobs: list[Job], work: Callable[[Job], Done], label: str, *, quiet: bool) -> None:
+def _refuse_clashes(planned: Plan, keep_extension: bool) -> None:
+    """Take out what would be written to one file, or over one that is still to be read."""
+    jobs = list({(_key(job.source), _key(job.target)): job for job in planned.jobs}.values())
+    sources = {_key(job.source): job for job in jobs}
+    by_target: dict[str, list[Job]] = {}
+    for job in jobs:
+        by_target.setdefault(_key(job.target), []).append(job)
+    planned.jobs = [
+        job for job in jobs if len(by_target[_key(job.target)]) == 1 and _key(job.target) not in sources
+    ]
+    for target, (job, *more) in by_target.items():
+        if not more and target in sources:
+            line = f"{job.target_name} would be written over {sources[target].name}: use another --out-dir"
+            planned.refused.append(Refusal(line))
+    clashes = [clashing for clashing in by_target.values() if len(clashing) > 1]
+    if clashes:
+        listed = "; ".join(
+            f"{clashing[0].target_name} of {' and of '.join(job.name for job in clashing)}"
+            for clashing in clashes
+        )
+        differ = any(len({Path(job.source).suffix for job in clashing}) > 1 for clashing in clashes)
+        way_out = "--keep-extension keeps them apart" if differ and not keep_extension else "name them apart"
+        line = f"several pictures would be written to one file, {listed}: {way_out}, or use several --out-dir"
+        planned.refused.append(Refusal(line, sum(map(len, clashes))))
+
+
+def _key(path: str) -> str:
+    """What equal files have in common."""
+    return os.path.normcase(os.path.realpath(path))
+
+
+def run_jobs(planned: Plan, work: Callable[[Job], Done], label: str, *, quiet: bool) -> None:
     """Do the jobs, and report each in a line unless `quiet`.
 
     A failure is reported, and the others go on; then Exit(1) is raised. An error that is no fault of one file
-    should be a Failure, which ends everything.
+    should be a Failure, which ends everything. A bug ends a single file; of several it costs one.
     """
-    failed = size = 0
-    with tracked(jobs, label, quiet=quiet) as steps:
+    for refusal in planned.refused:
+        say_error(refusal.line)
+    size, count = 0, planned.files
+    failed = count - len(planned.jobs)
+    with tracked(planned.jobs, label, quiet=quiet) as steps:
         for job in steps:
             try:
                 outcome = work(job)
@@ -175,19 +258,26 @@ def run_jobs(jobs: list[Job], work: Callable[[Job], Done], label: str, *, quiet:
                 raise
             except Exception as error:
                 line = explain(error, job.name)
-                if line is None:
+                if line is None and count == 1:
                     raise
-                say_error(line)
+                if line is None:
+                    say_bug(type(error), error, error.__traceback__)
+                say_error(line or f"{job.name}: a bug of latentcodec, the lines above show where")
                 failed += 1
                 continue
             size += outcome.size
             if not quiet:
                 say(outcome.line)
-    if len(jobs) > 1 and not quiet:
-        say(f"{len(jobs) - failed} files, {size} bytes of {LCI}")
-    if failed:
-        if len(jobs) > 1:
-            say_error(f"{failed} of {len(jobs)} files failed")
+    for note in () if quiet else planned.passed_over:
+        say(note)
+    if count > 1 and not quiet:
+        say(f"{count - failed} files, {size} bytes of {LCI}")
+    folders = sum(not refusal.files for refusal in planned.refused)
+    if failed and count > 1:
+        say_error(f"{failed} of {count} files failed")
+    if folders and (count or folders > 1):
+        say_error(f"{folders} folders gave nothing, as said above")
+    if failed or folders:
         raise click.exceptions.Exit(1)
 
 
@@ -199,11 +289,15 @@ def read_source(job: Job) -> bytes:
     return sys.stdin.buffer.read()
 
 
-def write_target(job: Job, data: bytes | memoryview) -> None:
-    """Write a job's target: a pipe, or a file that appears whole or not at all. Raises OSError."""
+def write_target(job: Job, data: bytes | memoryview, *, preserve: bool = False) -> None:
+    """Write a job's target: a pipe, or a file that appears whole or not at all. Raises OSError.
+
+    preserve: with the source's permissions and times.
+    """
     if job.target != PIPE:
+        like = os.stat(job.source) if preserve else None
         with target_file(job) as path:
-            write_atomically(path, data)
+            write_atomically(path, data, like=like)
         return
     try:
         sys.stdout.buffer.write(data)

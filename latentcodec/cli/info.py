@@ -79,6 +79,8 @@ def _properties(name: str, info: Info) -> dict[str, str]:
         properties["clean-up"] = _cleanup(info.cleanup)
     if info.goal is not None:
         reached = "" if info.goal.psnr is None else f", reached {info.goal.psnr:.2f} dB"
+        if info.goal.ssimulacra2 is not None:
+            reached = f", reached {info.goal.ssimulacra2:.2f}"
         reached = ", stored losslessly" if info.lossless else reached
         unit = _GOAL_UNITS.get(info.goal.kind, "")
         properties["asked for"] = f"{info.goal.kind} {info.goal.target:g}{unit}{reached}"

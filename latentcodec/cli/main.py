@@ -1,4 +1,4 @@
-"""The command line's root: latentcodec compress | decompress | info | models | train.
+"""The command line's root: latentcodec compress | decompress | info | compare | models | train.
 
 argv ─► click ─► a command ─► the library
                      └─► LatentCodecError, OSError, no memory ─► one line on stderr, exit code 1
@@ -17,6 +17,7 @@ from typing import Any
 import click
 
 from latentcodec import __version__
+from latentcodec.cli.compare import compare
 from latentcodec.cli.compress import compress
 from latentcodec.cli.console import Failure, explain, printable_errors, say_bug, warnings_as_lines
 from latentcodec.cli.decompress import decompress
@@ -74,5 +75,5 @@ def main() -> None:
     spin_briefly()  # the commands load PyTorch, after this
 
 
-for _command in (compress, decompress, info, models, train):
+for _command in (compress, decompress, info, compare, models, train):
     main.add_command(_command)

@@ -101,8 +101,9 @@ def file_arguments(command: Command) -> Command:
 
 
 def file_options(outputs: str) -> Callable[[Command], Command]:
-    """--out-dir, --verbose and --quiet; `outputs`: what is written, for the help."""
+    """--out-dir, --keep-extension, --preserve, --verbose, --quiet; `outputs`: what is written, for help."""
     folder = f"Write {outputs} into DIR, for several IN and for folders, whose sub-folders are kept."
+    keep = "With --out-dir: keep IN's extension before the new one, so that a.jpg and a.png stay apart."
 
     def add(command: Command) -> Command:
         for decorate in (
@@ -110,6 +111,10 @@ def file_options(outputs: str) -> Callable[[Command], Command]:
             click.option(
                 "-v", "--verbose", is_flag=True, help="Print more about each file, and the time it took."
             ),
+            click.option(
+                "-p", "--preserve", is_flag=True, help="Give OUT the permissions and the times of IN."
+            ),
+            click.option("--keep-extension", is_flag=True, help=keep),
             click.option("--out-dir", type=click.Path(file_okay=False), metavar="DIR", help=folder),
         ):
             command = decorate(command)

@@ -1,7 +1,7 @@
 """Codec: pictures to bytes, bytes to pictures, files to files, with the model kept loaded.
 
 Codec(model=, device=)
-    .encode(image, quality= | target_size= | target_bpp= | min_psnr=) ─► bytes ─► .decode ─► Pillow image
+    .encode(image, quality= | a target | lossless=) ─► bytes ─► .decode ─► Pillow image
     .compress(src, dst), .decompress(src, dst)           the same for files, written atomically
 
 model: "native", or an autoencoder: a name in the store (`latentcodec models list`), or a path. Files of any
@@ -11,6 +11,7 @@ model decode with any Codec, as long as their model is there.
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable
 from functools import cached_property, lru_cache, partial
 from pathlib import Path
@@ -27,12 +28,21 @@ from latentcodec.codec.arguments import (
     PathLike,
     as_picture,
     check_encoding,
+    check_orientation,
     check_target,
     number,
 )
 from latentcodec.codec.decoder import decode_with, read
-from latentcodec.codec.lossless import PixelReader
-from latentcodec.codec.targets import Attempt, bytes_of_bpp, meet_bpp, meet_psnr, meet_size
+from latentcodec.codec.lossless import PixelEncoder, PixelReader
+from latentcodec.codec.targets import (
+    PSNR,
+    SSIMULACRA2,
+    Attempt,
+    bytes_of_bpp,
+    meet_bpp,
+    meet_measure,
+    meet_size,
+)
 from latentcodec.container.autoencoder import SCALAR
 from latentcodec.container.chunks import DEFAULT_LIMITS
 from latentcodec.container.file import Goal, Limits
@@ -155,7 +165,11 @@ class Codec:
         target_size: int | None = None,
         target_bpp: float | None = None,
         min_psnr: float | None = None,
+        min_ssimulacra2: float | None = None,
+        lossless: bool = False,
         strip: bool = False,
+        first_frame: bool = False,
+        orientation: int | None = None,
         quantiser: str = SCALAR,
         effort: int = DEFAULT_EFFORT,
         strict: bool = False,
@@ -165,19 +179,23 @@ class Codec:
         image: a Pillow image of any mode, or an array (H, W), (H, W, 3) or (H, W, 4) of uint8 or uint16.
         quality: 0 to 100, continuous; 60 where nothing is asked for. Or one target: target_size in bytes or
         target_bpp in bits per pixel (the file is never over, and within 1 % under where neighbouring
-        qualities allow) or min_psnr in dB (the decoded picture is never under). With the native model a
-        picture that repeats (screens, pages, drawings) and takes no more bytes without any loss is kept
-        so, at any quality and target.
+        qualities allow), or min_psnr in dB or min_ssimulacra2 (the decoded picture is never under). With the
+        native model a picture that repeats (screens, pages, drawings) and takes no more bytes without any
+        loss is kept so, at any quality and target. lossless keeps any picture so, with the colours that alpha
+        hides.
         strip leaves out all that stands beside the pixels but the meaning of the colours: EXIF, XMP, IPTC,
         text, resolution. What cannot be kept is left out with a DroppedDataWarning, such as what is larger
         than Limits.max_metadata_bytes; with strict it is an error, NotKept.
+        first_frame: of an animation, which is refused else, store the first frame, with such a warning.
+        orientation: 1 (upright) to 8, in place of what EXIF and XMP say: Pillow's `rotate` and `transpose`
+        leave EXIF as it was, so that a picture turned by them would be turned twice.
         effort: 1 to 9, how long the encoder looks for fewer bytes. 4 to 9 look for those of equal PSNR with
         the native model (docs/training.md: what that does to other metrics), or refine an autoencoder's
         latents through its decoder, each about twice as long as the one before. quantiser, of autoencoders:
-        "scalar", or "palette" for comparison, which has one rate and neither refinement nor prior.
-        Raises InvalidArgument, TargetUnreachable (naming the reachable bound; also where even quality 100
-        stays over 1 % under a size, and no file without loss fits), UnsupportedImage, UnreadableImage,
-        LimitExceeded (pixels or profile).
+        "scalar", or "palette" for comparison, which has one rate and neither refinement nor prior. Raises
+        InvalidArgument, TargetUnreachable (naming the reachable bound; also where even quality 100 stays over
+        1 % under a size, and no file without loss fits), UnsupportedImage, UnreadableImage, LimitExceeded
+        (pixels or profile).
         """
         numbers = check_encoding(
             self.model,
@@ -185,31 +203,40 @@ class Codec:
             target_size=target_size,
             target_bpp=target_bpp,
             min_psnr=min_psnr,
+            min_ssimulacra2=min_ssimulacra2,
+            lossless=lossless,
             quantiser=quantiser,
             effort=effort,
             prior=self._prior_path,
             cleanup_unet=None if self._cleanup is None else self._cleanup.denoiser.name,
         )
         with strictly(strict):
-            picture = as_picture(image, self.limits, self.model)
+            picture = as_picture(
+                image, self.limits, self.model, first_frame=first_frame, orientation=orientation
+            )
+            if lossless:
+                return PixelEncoder(picture, effort=effort, strip=strip, limits=self.limits).encode(0).data
             encoder = self._encoder(picture, strip, quantiser, effort)
+        measure = PSNR if min_psnr is not None else SSIMULACRA2 if min_ssimulacra2 is not None else None
 
         def attempt(level: int, *, rough: bool = False) -> Attempt:
-            return encoder.attempt(level, measure=min_psnr is not None, rough=rough)
+            return encoder.attempt(level, measure=measure, rough=rough)
 
-        if target_size is target_bpp is min_psnr is None:
+        if measure is None and target_size is target_bpp is None:
             encoded = encoder.encode(level_of_quality(numbers.get("quality", DEFAULT_QUALITY)))
             size = len(encoded.data)
             other = encoder.without_loss(size) or encoder.near(size, encoded)
             return encoded.data if other is None or size < other.size else other.encoded.data
         quick = partial(attempt, rough=True) if encoder.slow else None
         exact = encoder.without_loss()
-        if min_psnr is not None:
+        if measure is not None:
+            ((name, target),) = numbers.items()
             met = _met(
-                lambda: meet_psnr(attempt, numbers["min_psnr"], quick, exact),
-                lambda met: encoder.near_enough(numbers["min_psnr"], met.size if met else math.inf),
+                lambda: meet_measure(attempt, target, measure, quick, exact),
+                lambda met: encoder.near_enough(measure, target, met.size if met else math.inf),
             )
-            return encoder.finish(met, Goal("psnr", numbers["min_psnr"], met.psnr))
+            goal = Goal(name.removeprefix("min_"), target, met.psnr, met.ssimulacra2)
+            return encoder.finish(met, goal)
         pixels = picture.width * picture.height
         if target_bpp is not None:
             limit = bytes_of_bpp(numbers["target_bpp"], pixels)
@@ -326,7 +353,12 @@ class Codec:
         target_size: int | None = None,
         target_bpp: float | None = None,
         min_psnr: float | None = None,
+        min_ssimulacra2: float | None = None,
+        lossless: bool = False,
         strip: bool = False,
+        first_frame: bool = False,
+        orientation: int | None = None,
+        preserve: bool = False,
         quantiser: str = SCALAR,
         effort: int = DEFAULT_EFFORT,
         strict: bool = False,
@@ -334,23 +366,30 @@ class Codec:
         """Compress a picture file to an .lci file, replacing dst atomically. Returns the bytes written.
 
         Options and errors are those of `encode`; also OSError, and InvalidArgument where dst is src or is
-        named as a picture.
+        named as a picture. preserve: dst has the permissions and times of src.
         """
         check_target(src, dst)
         with strictly(strict):
-            picture = open_picture(src, max_pixels=self.limits.max_pixels)
+            picture = open_picture(
+                src,
+                max_pixels=self.limits.max_pixels,
+                first_frame=first_frame,
+                turn=check_orientation(orientation),
+            )
         data = self.encode(
             picture,
             quality=quality,
             target_size=target_size,
             target_bpp=target_bpp,
             min_psnr=min_psnr,
+            min_ssimulacra2=min_ssimulacra2,
+            lossless=lossless,
             strip=strip,
             quantiser=quantiser,
             effort=effort,
             strict=strict,
         )
-        write_atomically(dst, data)
+        write_atomically(dst, data, like=os.stat(src) if preserve else None)
         return len(data)
 
     def decompress(
@@ -360,17 +399,18 @@ class Codec:
         *,
         partial: bool = False,
         cleanup: float = 0.0,
+        preserve: bool = False,
         strict: bool = False,
     ) -> Report | None:
         """Decompress an .lci file to a picture file of dst's extension, replacing it atomically.
 
         Options and errors are those of `decode`; also OSError, InvalidArgument (unknown extension) and
-        UnsupportedImage (what the format cannot hold). Returns with partial=True the Report of what is
-        missing, else None.
+        UnsupportedImage (what the format cannot hold). preserve: as of `compress`. Returns with partial=True
+        the Report of what is missing, else None.
         """
         picture, report = self.decode_picture(Path(src).read_bytes(), partial=partial, cleanup=cleanup)
         with strictly(strict):
-            save_picture(picture, dst)
+            save_picture(picture, dst, like=os.stat(src) if preserve else None)
         return report
 
 

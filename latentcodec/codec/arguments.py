@@ -25,18 +25,29 @@ DEFAULT_EFFORT = 3
 MAX_EFFORT = 9
 REFINED_FROM = 4  # effort from which on an autoencoder's latents are refined
 NATIVE = "native"
-_UNITS = {"target_size": "bytes", "target_bpp": "bits per pixel", "min_psnr": "dB"}
+_UNITS = {"target_size": " of bytes", "target_bpp": " of bits per pixel", "min_psnr": " of dB"}
 
 ImageLike = Image.Image | NDArray[np.uint8 | np.uint16]
 PathLike = str | os.PathLike[str]
 
 
-def as_picture(image: ImageLike | Picture, limits: Limits, model: PathLike = NATIVE) -> Picture:
-    """The image as a Picture that a decoder with these limits takes, in a file of this model."""
+def as_picture(
+    image: ImageLike | Picture,
+    limits: Limits,
+    model: PathLike = NATIVE,
+    *,
+    first_frame: bool = False,
+    orientation: int | None = None,
+) -> Picture:
+    """The image as a Picture that a decoder with these limits takes, in a file of this model.
+
+    first_frame, orientation: as of Codec.encode. A Picture is as it is.
+    """
+    turn = check_orientation(orientation)
     if isinstance(image, Image.Image):
-        picture = from_pillow(image, max_pixels=limits.max_pixels)
+        picture = from_pillow(image, max_pixels=limits.max_pixels, first_frame=first_frame, turn=turn)
     else:
-        picture = image if isinstance(image, Picture) else from_array(image)
+        picture = image if isinstance(image, Picture) else from_array(image, turn or 1)
     fields = ("max_pixels",) if model == NATIVE else ("max_pixels", "max_autoencoder_pixels")
     pixels = picture.width * picture.height
     for name in fields:
@@ -65,6 +76,8 @@ def check_encoding(
     target_size: int | None = None,
     target_bpp: float | None = None,
     min_psnr: float | None = None,
+    min_ssimulacra2: float | None = None,
+    lossless: bool = False,
     quantiser: str = SCALAR,
     effort: int = DEFAULT_EFFORT,
     prior: PathLike | None = None,
@@ -75,11 +88,20 @@ def check_encoding(
     cleanup_unet: the name of the clean-up's UNet. Nothing is loaded. Raises InvalidArgument, with the names
     of the arguments, for what is out of range and for what does not go together.
     """
-    asked = _check_rate(quality=quality, target_size=target_size, target_bpp=target_bpp, min_psnr=min_psnr)
+    asked = _check_rate(
+        quality=quality,
+        target_size=target_size,
+        target_bpp=target_bpp,
+        min_psnr=min_psnr,
+        min_ssimulacra2=min_ssimulacra2,
+    )
     effort = check_effort(effort)
     if quantiser not in (SCALAR, PALETTE):
         raise InvalidArgument(f"quantiser {quantiser!r}: use {SCALAR} or {PALETTE}", ("quantiser",))
     palette = quantiser if quantiser == PALETTE else None
+    if lossless:
+        _refuse("what is lossless has no other quality; leave it out", **asked)
+        _refuse("what is lossless needs no model; leave it out", model=None if model == NATIVE else model)
     if model == NATIVE:
         _refuse("for autoencoders only; name one as the model",
                 quantiser=palette, prior=prior, cleanup_unet=cleanup_unet)  # fmt: skip
@@ -107,11 +129,25 @@ def _check_rate(**given: float | None) -> dict[str, float]:
     for name, value in asked.items():
         if name == "quality" and not 0 <= value <= 100:
             raise InvalidArgument(f"quality {value:g}: it goes from 0 to 100", (name,))
+        if name == "min_ssimulacra2" and value > 100:
+            raise InvalidArgument(
+                f"{name} {value:g}: no score is above 100, which pictures without loss have", (name,)
+            )
         if name != "quality" and not 0 < value < math.inf:
             raise InvalidArgument(
-                f"{name} {value:g}: it must be a positive number of {_UNITS[name]}", (name,)
+                f"{name} {value:g}: it must be a positive number{_UNITS.get(name, '')}", (name,)
             )
     return asked
+
+
+def check_orientation(orientation: object) -> int | None:
+    """The orientation, 1 to 8 as in EXIF, or None. Raises InvalidArgument."""
+    if orientation is None or (type(orientation) is int and 1 <= orientation <= 8):
+        return orientation
+    raise InvalidArgument(
+        f"orientation {orientation!r}: it is a whole number from 1, upright, to 8, as in EXIF",
+        ("orientation",),
+    )
 
 
 def check_effort(effort: object) -> int:

@@ -2,7 +2,7 @@
 
 Picture ─┬─► fill transparent, pad ─► tiles: analyse, encode ─► File ─► bytes
          │                                  │
-         │            latent plane ─► synthesise ─► the picture that a decoder gets ─► PSNR
+         │            latent plane ─► synthesise ─► the picture that a decoder gets ─► PSNR, SSIMULACRA 2
          └─► few colours, repeating? ─► tiles of pixels, without loss ─► File ─► bytes
 
 What all models share is here; each has its own encoder below `BaseEncoder`, in native/encoder.py and
@@ -15,16 +15,16 @@ import math
 from abc import ABC, abstractmethod
 from dataclasses import replace
 
-import numpy as np
-
 from latentcodec.codec.alpha import fill_transparent, pack_alpha
 from latentcodec.codec.planes import LatentPlane, pad_to_patches
 from latentcodec.codec.sidecar import pack_metadata
-from latentcodec.codec.targets import Attempt, Encoded
+from latentcodec.codec.targets import SSIMULACRA2, Attempt, Encoded, Measure
 from latentcodec.container.chunks import DEFAULT_LIMITS, Limits
 from latentcodec.container.file import File, Goal, pack
 from latentcodec.container.header import Box
 from latentcodec.picture.picture import Picture, Pixels
+from latentcodec.picture.similarity.comparison import visible_score
+from latentcodec.picture.similarity.structure import psnr
 
 
 class BaseEncoder(ABC):
@@ -86,31 +86,32 @@ class BaseEncoder(ABC):
         """
         return None
 
-    def near_enough(self, psnr: float, limit: float = math.inf) -> Attempt | None:
-        """The same with at least this PSNR and at most `limit` bytes: the smallest."""
+    def near_enough(self, measure: Measure, target: float, limit: float = math.inf) -> Attempt | None:
+        """The same that reaches `target`, of at most `limit` bytes: the smallest."""
         return None
 
-    def attempt(self, level: int, *, measure: bool, rough: bool = False) -> Attempt:
-        """Encode at a level and measure its size and, if asked, the PSNR of what it decodes to."""
+    def attempt(self, level: int, *, measure: Measure | None, rough: bool = False) -> Attempt:
+        """Encode at a level and measure its size and, if asked, what it decodes to."""
         # A search holds several attempts: none of them keeps its plane, which may be larger than the picture.
         encoded, plane = self._encode(level, rough=rough)
-        psnr = self._psnr(self._synthesise(plane, encoded.file)) if measure else None
-        return Attempt(level, len(encoded.data), psnr, encoded)
+        attempt = Attempt(level, len(encoded.data), None, encoded)
+        return (
+            attempt
+            if measure is None
+            else self._measured(attempt, measure, self._synthesise(plane, encoded.file))
+        )
+
+    def _measured(self, attempt: Attempt, measure: Measure, decoded: Pixels) -> Attempt:
+        """The attempt, with the measure of what a decoder gets."""
+        if measure is SSIMULACRA2:
+            return replace(attempt, ssimulacra2=visible_score(self.picture, decoded))
+        return replace(attempt, psnr=self._psnr(decoded))
 
     def _psnr(self, decoded: Pixels) -> float:
         """PSNR in dB of what a decoder gets, over the pixels that are not fully transparent."""
         picture = self.picture
-        total, count = 0, 0
-        kind = np.dtype(np.int32 if picture.bit_depth == 8 else np.int64)  # which holds squares
-        for top in range(0, picture.height, 256):
-            rows = slice(top, top + 256)
-            error = decoded[rows].astype(kind) - picture.pixels[rows]
-            squares = (error * error).sum(2)
-            if picture.alpha is not None:
-                squares = squares[picture.alpha[rows] > 0]
-            total += int(squares.sum(dtype=np.int64))
-            count += 3 * squares.size
-        return float("inf") if total == 0 else float(10 * np.log10(picture.peak**2 * count / total))
+        seen = None if picture.alpha is None else picture.alpha > 0
+        return psnr(picture.pixels, decoded, seen, picture.peak)
 
     def finish(self, attempt: Attempt, goal: Goal | None = None) -> bytes:
         """The bytes of the attempt that was chosen; goal: what was asked for and achieved, to be stored."""

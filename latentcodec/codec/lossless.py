@@ -23,9 +23,12 @@ from PIL import Image, features
 
 from latentcodec.codec.alpha import fill_transparent
 from latentcodec.codec.arguments import DEFAULT_EFFORT
+from latentcodec.codec.encoder import BaseEncoder
 from latentcodec.codec.planes import LatentPlane
+from latentcodec.codec.targets import Encoded
 from latentcodec.codec.values.interpolation import pack_planes, tables_hash, unpack_planes
-from latentcodec.container.file import Tile
+from latentcodec.container.chunks import DEFAULT_LIMITS, Limits
+from latentcodec.container.file import File, Tile, pack
 from latentcodec.container.header import (
     MAX_QUALITY_LEVEL,
     PIXELS,
@@ -35,6 +38,7 @@ from latentcodec.container.header import (
     default_tile_size,
 )
 from latentcodec.errors import (
+    InvalidArgument,
     LimitExceeded,
     MalformedFile,
     MissingDependency,
@@ -80,17 +84,18 @@ def pixel_tiles(
     limit: float = math.inf,
     *,
     always: bool = False,
+    hidden: bool = False,
 ) -> tuple[Header, list[Tile]] | None:
-    """Header and tiles of the picture's own pixels; colours where alpha is 0 become black.
+    """Header and tiles of the picture's own pixels; colours where alpha is 0 become black, unless `hidden`.
 
     alpha: the stored alpha of a tile. None where the tiles would take more than `limit` bytes and, unless
     `always`, where they hardly take few. Raises MissingDependency with `always` and without WebP.
     """
     if picture.bit_depth > 8:
-        exact = deep_tiles(picture, 1, alpha, limit)
+        exact = deep_tiles(picture, 1, alpha, limit, hidden=hidden)
         return exact and exact[:2]
     pixels = picture.pixels
-    if picture.alpha is not None:  # nobody sees what is hidden, and zeros code best
+    if picture.alpha is not None and not hidden:  # nobody sees what is hidden, and zeros code best
         pixels = pixels * (picture.alpha > 0)[..., None]
     longest = max(picture.width, picture.height)
     default = default_tile_size(picture.width, picture.height)
@@ -124,15 +129,21 @@ def _header(picture: Picture, tile_size: int, step: int = 1) -> Header:
 
 
 def deep_tiles(
-    picture: Picture, step: int, alpha: Callable[[int, Box], bytes | None], limit: float = math.inf
+    picture: Picture,
+    step: int,
+    alpha: Callable[[int, Box], bytes | None],
+    limit: float = math.inf,
+    *,
+    hidden: bool = False,
 ) -> tuple[Header, list[Tile], Pixels] | None:
     """Header and tiles of a picture of more than 8 bits, and the pixels that they decode to.
 
     step: odd, 1 for no loss; no sample is off by more than half of it. alpha: the stored alpha of a tile.
-    Colours where alpha is 0 become others. None where the tiles take more than `limit` bytes.
+    Colours where alpha is 0 become others, unless `hidden`. None where the tiles take more than `limit`
+    bytes.
     """
     pixels, bits = picture.pixels, picture.bit_depth
-    if picture.alpha is not None:
+    if picture.alpha is not None and not hidden:
         pixels = fill_transparent(pixels, picture.alpha, bits)
     if not _smooth_enough(pixels, step, limit) or (picture.gray and (pixels != pixels[..., :1]).any()):
         return None
@@ -241,6 +252,33 @@ def unpack_pixels(stream: bytes, height: int, width: int, name: str) -> Pixels:
     return pixels
 
 
+class PixelEncoder(BaseEncoder):
+    """A picture that is kept without loss because the caller says so, with the colours that alpha hides."""
+
+    def __init__(
+        self,
+        picture: Picture,
+        *,
+        effort: int = DEFAULT_EFFORT,
+        strip: bool = False,
+        limits: Limits = DEFAULT_LIMITS,
+    ) -> None:
+        """As BaseEncoder. effort: 1 to 9."""
+        super().__init__(picture, PixelReader.patch, strip=strip, limits=limits)
+        self.effort = effort
+
+    def _encode(self, level: int, *, rough: bool = False) -> tuple[Encoded, LatentPlane]:
+        """All levels are alike."""
+        kept = pixel_tiles(self.picture, self.effort, self._alpha, always=True, hidden=True)
+        if kept is None:
+            raise InvalidArgument("the picture says that it is gray, and has colours")
+        file = File(*kept, **self._metadata)
+        return Encoded(file, pack(file)), PixelReader(file.header).plane(self.picture.pixels)
+
+    def _synthesise(self, plane: LatentPlane, file: File) -> Pixels:
+        return PixelReader(file.header).synthesise(plane, ())
+
+
 class PixelReader:
     """Reads files whose tiles hold pixels, for decode_with."""
 
@@ -272,7 +310,11 @@ class PixelReader:
             check_digest(_deep_digest(pixels), tile.digest, name)
         if self.header.channels <= 2 and (pixels != pixels[..., :1]).any():
             raise MalformedFile(f"{name}: its pixels have colours, but the picture is gray")
-        return (pixels.astype(np.int32) - self._middle).astype(np.int16).transpose(2, 0, 1), True
+        return self.plane(pixels), True
+
+    def plane(self, pixels: Pixels) -> LatentPlane:
+        """Samples (H, W, 3) as a plane."""
+        return (pixels.astype(np.int32) - self._middle).astype(np.int16).transpose(2, 0, 1)
 
     def synthesise(self, plane: LatentPlane, missing: Collection[int]) -> Pixels:
         """As decoder.Reader says."""

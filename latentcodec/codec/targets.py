@@ -19,7 +19,6 @@ from latentcodec.container.header import MAX_QUALITY_LEVEL
 from latentcodec.errors import TargetUnreachable
 
 CLOSE_SIZE = 0.995  # a size of this share of the target or more ends the search
-CLOSE_PSNR = 0.02  # dB
 GUESSES = 8
 FIRST_STEP = 40  # levels that a slow attempt is tried beside where a quick one met the target
 MAX_ATTEMPTS = GUESSES + 12  # twelve halvings of 4000 levels end at neighbours
@@ -35,15 +34,48 @@ class Encoded:
 
 @dataclass(frozen=True)
 class Attempt:
-    """A measured encoding: file bytes, PSNR where it was measured, and the encoding itself."""
+    """A measured encoding: file bytes, PSNR and SSIMULACRA 2 where they were measured, the encoding
+    itself."""
 
     level: int
     size: int
     psnr: float | None
     encoded: Encoded
+    ssimulacra2: float | None = None
 
 
 Attempts = Callable[[int], Attempt]
+
+
+@dataclass(frozen=True)
+class Measure:
+    """A measure of the decoded picture that a target may name.
+
+    close: a value of so little above ends a search. scale: of values, rising, on which levels lie about
+    evenly.
+    """
+
+    name: str
+    unit: str
+    close: float
+    of: Callable[[Attempt], float | None]
+    scale: Callable[[float], float] = float
+
+    def __call__(self, attempt: Attempt) -> float:
+        """What the attempt reaches; what has no loss does not reach infinity."""
+        reached = self.of(attempt)
+        return min(reached if reached is not None else 0.0, 200.0)
+
+    def told(self, value: float) -> str:
+        """The value, rounded down: what is asked for as it was told is met."""
+        return f"{math.floor(100 * value) / 100:.2f}{self.unit}"
+
+
+PSNR = Measure("PSNR", " dB", 0.02, lambda attempt: attempt.psnr)
+# Neighbouring levels differ by 0.1 to 0.2 of noise.
+SSIMULACRA2 = Measure(
+    "SSIMULACRA 2", "", 0.25, lambda attempt: attempt.ssimulacra2, lambda score: -math.log(101 - score)
+)
 
 
 def meet_size(
@@ -119,10 +151,14 @@ def _largest(
     return _narrow(attempt, low, high, excess, close)
 
 
-def meet_psnr(
-    attempt: Attempts, target: float, rough: Attempts | None = None, exact: Attempt | None = None
+def meet_measure(
+    attempt: Attempts,
+    target: float,
+    measure: Measure,
+    rough: Attempts | None = None,
+    exact: Attempt | None = None,
 ) -> Attempt:
-    """The smallest file of at least `target` dB, which may be `exact`, without loss.
+    """The smallest file whose picture reaches at least `target`, which may be `exact`, without loss.
 
     Raises TargetUnreachable naming the bound.
     """
@@ -130,7 +166,7 @@ def meet_psnr(
     if exact is not None and exact.size <= attempt(0).size:
         return exact
     try:
-        met = _least(attempt, target, rough)
+        met = _least(attempt, target, measure, rough)
     except TargetUnreachable:
         if exact is None:
             raise
@@ -138,34 +174,34 @@ def meet_psnr(
     return met if exact is None or met.size < exact.size else exact
 
 
-def _least(attempt: Attempts, target: float, rough: Attempts | None) -> Attempt:
-    """The smallest file with loss of at least `target` dB."""
+def _least(attempt: Attempts, target: float, measure: Measure, rough: Attempts | None) -> Attempt:
+    """The smallest file with loss that reaches `target`."""
+
+    wanted = measure.scale(target)
+    close = wanted - measure.scale(target + measure.close)
 
     def excess(tried: Attempt) -> float:
-        return target - _psnr(tried)
+        return wanted - measure.scale(measure(tried))
 
     attempt = cache(attempt)
     if rough is not None:
         try:
-            start = _least(rough, target, None).level
+            start = _least(rough, target, measure, None).level
         except TargetUnreachable:
             start = None
         if start is not None and (ends := _around(attempt, start, excess, rising=False)):
-            return _narrow(attempt, *ends, excess, -CLOSE_PSNR)
+            return _narrow(attempt, *ends, excess, close)
     low = attempt(0)
-    if _psnr(low) >= target:
+    if measure(low) >= target:
         return low
     high = attempt(MAX_QUALITY_LEVEL)
-    if _psnr(high) < target:
+    if measure(high) < target:
         raise TargetUnreachable(
-            f"target PSNR {target:g} dB: quality 100 reaches {_psnr(high):.2f} dB; ask for at most that"
+            f"target {measure.name} {target:g}{measure.unit}: quality 100 reaches "
+            f"{measure.told(measure(high))}; ask for at most that"
         )
     # The same search turned around: the highest level that is "under" in steps of falling level.
-    return _narrow(attempt, high, low, excess, -CLOSE_PSNR)
-
-
-def _psnr(attempt: Attempt) -> float:
-    return min(attempt.psnr if attempt.psnr is not None else 0.0, 200.0)
+    return _narrow(attempt, high, low, excess, close)
 
 
 def _around(

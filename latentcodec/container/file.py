@@ -76,9 +76,9 @@ METADATA = {
 """Fields of File that hold stored metadata, and the letters of their chunks, in the order of the chunks."""
 
 # Steps to one of each kind of goal; a kind's number is its place.
-_GOAL_UNITS = {"quality": 40, "size": 1, "bpp": 1000, "psnr": 100}
-_PSNR_UNIT = 100
-_PSNR_CAP = 100.0
+_GOAL_UNITS = {"quality": 40, "size": 1, "bpp": 1000, "psnr": 100, "ssimulacra2": 100}
+_REACHED_UNIT = 100
+_REACHED_CAP = 100.0
 
 
 @dataclass(frozen=True)
@@ -116,24 +116,27 @@ class Tile:
 
 @dataclass(frozen=True)
 class Goal:
-    """What the encoder was asked for, and the PSNR that it achieved; decoding does not need it.
+    """What the encoder was asked for, and what it achieved; decoding does not need it.
 
-    kind, target: "quality" 0-100, "size" in bytes, "bpp" in bits per pixel (stored to 0.001), "psnr" in dB.
-    psnr: dB of the decoded picture, stored to 0.01 dB from 0.01 to 100 dB; None where it was not measured.
+    kind, target: "quality" 0-100, "size" in bytes, "bpp" in bits per pixel (stored to 0.001), "psnr" in dB,
+    "ssimulacra2" (0 to 100). psnr, ssimulacra2: of the decoded picture, in dB or as that score (of the kind
+    "ssimulacra2" alone), stored to 0.01 from 0.01 to 100; None where it was not measured.
     """
 
     kind: str
     target: float
     psnr: float | None = None
+    ssimulacra2: float | None = None
 
     def pack(self) -> bytes:
         """The payload of the g chunk. Raises InvalidArgument."""
         if self.kind not in _GOAL_UNITS:
             raise InvalidArgument(f"goal: kind {self.kind!r} is none of {', '.join(_GOAL_UNITS)}")
         unit = _GOAL_UNITS[self.kind]
-        psnr = 0 if self.psnr is None else max(1, round(min(self.psnr, _PSNR_CAP) * _PSNR_UNIT))
+        measured = self.ssimulacra2 if self.kind == "ssimulacra2" else self.psnr
+        reached = 0 if measured is None else max(1, round(min(measured, _REACHED_CAP) * _REACHED_UNIT))
         target = min(round(self.target * unit), (1 << 32) - 1)
-        numbers = list(_GOAL_UNITS).index(self.kind), target, psnr
+        numbers = list(_GOAL_UNITS).index(self.kind), target, reached
         return b"".join(map(write_varint, numbers))
 
     @classmethod
@@ -146,10 +149,13 @@ class Goal:
         kind = fields.varint("kind")
         if kind >= len(_GOAL_UNITS):
             return None  # with fields that only a later version knows
-        target, psnr = fields.varint("target"), fields.varint("PSNR")
+        target, number = fields.varint("target"), fields.varint("achieved")
         fields.finish()
         name, unit = list(_GOAL_UNITS.items())[kind]
-        return cls(name, target / unit, psnr / _PSNR_UNIT if psnr else None)
+        reached = number / _REACHED_UNIT if number else None
+        if name == "ssimulacra2":
+            return cls(name, target / unit, ssimulacra2=reached)
+        return cls(name, target / unit, reached)
 
 
 @dataclass(frozen=True)

@@ -5,9 +5,9 @@
                                             ─► mean and 4-norm of each map, or of each of its cells
                                             ─► weighted sum
 
-Jon Sneyers, "SSIMULACRA 2" (2022), constants as in its reference, libjxl. Here it has gradients and takes
-crops: blurs are renormalised at the borders, and weights below 0.1 (the largest is 225) are left out, with
-them the sixth scale.
+Jon Sneyers, "SSIMULACRA 2" (2022). picture/similarity/ssimulacra2.py has the metric itself, and its
+constants. Here it has gradients and takes crops: blurs are renormalised at the borders, and the sixth scale,
+whose weights are below 0.1, is left out with them.
 """
 
 from __future__ import annotations
@@ -18,46 +18,26 @@ from torch.nn import functional as F
 
 from latentcodec.nn.constants import DeviceConstant
 from latentcodec.nn.structure import blur, moments
+from latentcodec.picture.similarity.ssimulacra2 import BIAS, NOISE, OPSINS, WEIGHTS
+from latentcodec.picture.similarity.ssimulacra2 import SCALES as ALL_SCALES
 
 SCALES = 5
 VISIBLE_SCALE = 7.0  # visible_difference times this is of the size of the MSE of the same codec
-# Absorbance of the cones' opsins, and their bias.
-_OPSINS = DeviceConstant(
-    (
-        (0.30, 0.622, 0.078),
-        (0.23, 0.692, 0.078),
-        (0.24342268924547819, 0.20476744424496821, 0.5518098665095536),
-    )
-)
-_BIAS = 0.0037930732552754493
-_NOISE = 0.0009  # C2 of SSIM
+_OPSINS = DeviceConstant(OPSINS)
 _RADIUS = 5  # of its blur, whose sigma is that of SSIM
 _LEAST = 1e-14  # keeps the 4-norm's gradient finite where pictures agree
 # Rows X, Y, B - Y; columns the scales; of each: structure (mean, peak), edges added (same), lost (same).
-_N = (0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
 _WEIGHTS = DeviceConstant(
-    (
-        (
-            _N,
-            (0.0, 1.1041726, 0.0, 0.0, 0.0, 0.0),
-            (0.0, 1.8422456, 0.0, 11.4411726, 0.0, 0.0),
-            (0.0, 1.8787595, 0.0, 10.9490699, 0.0, 0.0),
-            (0.0, 0.0, 0.9677937, 0.9981767, 0.0, 0.0),
-        ),
-        (
-            (0.0, 7.4668903, 0.0, 0.0, 0.0, 17.4458340),
-            (0.0, 6.6836781, 0.0, 0.0, 0.0, 1.0278899),
-            (225.2051530, 19.2132382, 0.0, 0.0, 0.0, 0.0),
-            (176.3931760, 24.4330100, 0.0, 0.2852080, 0.0, 0.0),
-            (0.0, 34.7790634, 0.0, 44.8356253, 0.0, 0.0),
-        ),
-        (
-            _N,
-            _N,
-            _N,
-            (0.0, 8.8269828, 0.0, 23.1924334, 0.0, 0.0),
-            (95.1080499, 0.0, 0.9863978, 171.2667255, 0.9834383, 0.9807859),
-        ),
+    tuple(
+        tuple(
+            tuple(
+                round(WEIGHTS.get(((plane * ALL_SCALES + scale) * 2 + norm) * 3 + kind, 0.0), 7)
+                for kind in range(3)
+                for norm in range(2)
+            )
+            for scale in range(SCALES)
+        )
+        for plane in range(3)
     )
 )
 
@@ -113,8 +93,8 @@ def _linear(rgb: Tensor) -> Tensor:
 def _opponent(light: Tensor) -> Tensor:
     """X, Y and B - Y, all positive: (..., 3, H, W) of linear RGB."""
     opsins = _OPSINS.on(light.device)
-    mixed = torch.einsum("ij,...jhw->...ihw", opsins, light) + _BIAS
-    long, medium, short = (mixed ** (1 / 3) - _BIAS ** (1 / 3)).unbind(-3)
+    mixed = torch.einsum("ij,...jhw->...ihw", opsins, light) + BIAS
+    long, medium, short = (mixed ** (1 / 3) - BIAS ** (1 / 3)).unbind(-3)
     red_green, luma = 0.5 * (long - medium), 0.5 * (long + medium)
     return torch.stack([red_green * 14 + 0.42, luma + 0.01, short - luma + 0.55], -3)
 
@@ -123,8 +103,8 @@ def _maps(x: Tensor, y: Tensor) -> Tensor:
     """(3, B, 3, H, W) loss of structure, edges added, edges lost, from (B, 3, H, W) opponent planes."""
     mean_x, others = (blur(moment, _RADIUS) for moment in moments(x, y))
     mean_y, squares, product = others.unbind(0)
-    covariance = 2 * (product - mean_x * mean_y) + _NOISE
-    variances = squares - mean_x * mean_x - mean_y * mean_y + _NOISE
+    covariance = 2 * (product - mean_x * mean_y) + NOISE
+    variances = squares - mean_x * mean_x - mean_y * mean_y + NOISE
     structure = (1 - (1 - (mean_x - mean_y) ** 2) * covariance / variances).clamp(min=0)
     edges = (1 + (y - mean_y).abs()) / (1 + (x - mean_x).abs()) - 1
     return torch.stack([structure, edges.clamp(min=0), (-edges).clamp(min=0)])

@@ -80,10 +80,13 @@ def _twice(image: Image.Image, rawmode: str) -> Planes | None:
     if any(not isinstance(each.args, str) and each.args[0] != rawmode for each in tiles):
         return None  # planes of single colours
     twin: Any = Image.open(io.BytesIO(_file(image)), formats=(image.format or "",))
+    twin.seek(image.tell())
     twin.tile = [
         each._replace(args=other if isinstance(each.args, str) else (other, *each.args[1:]))
         for each in twin.tile
     ]
+    if image.format == "TIFF":  # which Pillow turns as it loads it
+        twin.getexif()[_TURN] = image.getexif().get(_TURN, 1)
     image.load()
     twin.load()
     if rawmode in _BOTH_BYTES:

@@ -19,7 +19,7 @@ from typing import IO
 
 from latentcodec.errors import LimitExceeded, UnreadableImage
 
-__all__ = ["EXIF_IFD", "GPS_IFD", "INTEROP_IFD", "check_directories", "count_directories", "excess"]
+__all__ = ["EXIF_IFD", "GPS_IFD", "INTEROP_IFD", "check_directories", "excess", "page_kinds"]
 
 EXIF_IFD, GPS_IFD, INTEROP_IFD = (
     0x8769,
@@ -39,6 +39,11 @@ MAX_LAYOUT_NUMBERS = 1 << 20
 _LAYOUT = frozenset(
     {0x0111, 0x0117, 0x0144, 0x0145, 0x0140, 0x012D}
 )  # strips, tiles, ColorMap, TransferFunction
+
+# What says that a directory is a reduced copy (bit 0) or a mask (bit 2), and its older form (TIFF 6.0, 8).
+_NEW_SUBFILE, _NO_PAGE = 0x00FE, 0b101
+_SUBFILE, _OLD_REDUCED = 0x00FF, 2
+_KIND_ENTRIES = 4  # they are the lowest tags of images
 
 # Bytes of a value of each type (TIFF 6.0, section 2; IFD, and BigTIFF's LONG8). Pillow
 # ignores entries of others.
@@ -60,23 +65,27 @@ class _Layout:
     inline: int
 
 
-def check_directories(stream: IO[bytes]) -> None:
-    """Check what the first directory of a seekable stream, and all that it leads to, claims.
+def check_directories(stream: IO[bytes], page: int = 0) -> None:
+    """Check what the first directory of a seekable stream, or a later page's, claims, with all that it leads
+    to.
 
     Raises LimitExceeded for more than the stream or the limits hold: reading it would cost more than it is
     worth. Raises UnreadableImage for mere damage: no TIFF header, a directory or a value that lies outside,
     or a directory twice. What follows such damage is checked as well, so LimitExceeded goes first.
     """
     walk = _Walk(stream)
-    walk.run()
+    walk.run(page)
     if walk.damage:
         raise UnreadableImage(walk.damage[0])
 
 
-def excess(stream: IO[bytes]) -> str:
-    """What the directories of a stream claim too much of, in words; empty where they do not."""
+def excess(stream: IO[bytes], page: int = 0) -> str:
+    """What the directories of a stream claim too much of, in words; empty where they do not.
+
+    page: which of those that follow each other is looked at, with all that it leads to.
+    """
     try:
-        check_directories(stream)
+        check_directories(stream, page)
     except LimitExceeded as error:
         return str(error)
     except UnreadableImage:
@@ -84,17 +93,18 @@ def excess(stream: IO[bytes]) -> str:
     return ""
 
 
-def count_directories(stream: IO[bytes], most: int) -> int:
-    """How many directories follow each other in a TIFF, at most `most`; those that are cut do not count."""
+def page_kinds(stream: IO[bytes], most: int) -> list[bool]:
+    """Of the directories that follow each other in a TIFF, at most `most`: whether each is a page of its own,
+    and no reduced copy and no mask of another; those that are cut do not count."""
     walk = _Walk(stream)
-    position, visited = walk.layout.first if walk.layout else 0, set[int]()
-    while position and position not in visited and len(visited) < most:
+    position, kinds = walk.layout.first if walk.layout else 0, dict[int, bool]()
+    while walk.layout and position and position not in kinds and len(kinds) < most:
         chain = walk.next_of(position)
         if chain is None:
             break
-        visited.add(position)
+        kinds[position] = walk.is_page(walk.layout, position)
         position = chain
-    return len(visited)
+    return list(kinds.values())
 
 
 @dataclass
@@ -147,11 +157,26 @@ class _Walk:
         after = position + struct.calcsize(self.layout.count) + count * struct.calcsize(self.layout.entry)
         return self._number(self.layout.offset, after)
 
-    def run(self) -> None:
-        """Walk through all directories. Raises LimitExceeded."""
+    def is_page(self, layout: _Layout, position: int) -> bool:
+        """Whether the directory there says nothing else; its tags are sorted, so that the first ones tell."""
+        size = struct.calcsize(layout.entry)
+        data = self._read(position + struct.calcsize(layout.count), _KIND_ENTRIES * size)
+        for tag, kind, _, value in struct.iter_unpack(layout.entry, data[: len(data) // size * size]):
+            if kind not in _WHOLE or tag not in (_NEW_SUBFILE, _SUBFILE):
+                continue
+            (stated,) = struct.unpack_from(layout.order + _WHOLE[kind], value)
+            if stated & _NO_PAGE if tag == _NEW_SUBFILE else stated == _OLD_REDUCED:
+                return False
+        return True
+
+    def run(self, page: int) -> None:
+        """Walk through all directories of a page. Raises LimitExceeded."""
         if self.layout is None:
             return
-        waiting = [self.layout.first]
+        start = self.layout.first
+        for _ in range(page):
+            start = self.next_of(start) or 0
+        waiting = [start]
         while waiting:
             position = waiting.pop()
             if position in self.directories:

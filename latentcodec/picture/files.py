@@ -27,7 +27,6 @@ from latentcodec.picture.notices import noted
 from latentcodec.picture.picture import (
     MAX_PIXELS,
     Picture,
-    check_size,
     picture_of,
     pillow_errors,
     to_pillow,
@@ -65,35 +64,39 @@ _BY_EXTENSION = {extension: name for name, format_ in _FORMATS.items() for exten
 
 
 def open_picture(
-    source: str | os.PathLike[str] | BinaryIO, *, max_pixels: int = MAX_PIXELS, name: str = ""
+    source: str | os.PathLike[str] | BinaryIO,
+    *,
+    max_pixels: int = MAX_PIXELS,
+    name: str = "",
+    first_frame: bool = False,
+    turn: int | None = None,
 ) -> Picture:
     """The picture in a file or binary stream, which may be a pipe; `from_pillow` says what becomes of it.
 
     Its content, not its name, says what format it has: one of `guard.PICTURE_FORMATS`. `name` is what
-    messages call it, by default its path. EXIF that would cost too much to take apart is dropped with a
-    DroppedDataWarning. Raises UnreadableImage (no picture, or a damaged one), UnsupportedImage (an
-    animation), LimitExceeded (over `max_pixels`, over Pillow's own limit, or a TIFF whose tags claim too
-    much), OSError (the file cannot be opened).
+    messages call it, by default its path. first_frame, turn: as of `from_pillow`. EXIF that would cost too
+    much to take apart is dropped with a DroppedDataWarning. Raises UnreadableImage (no picture, or a damaged
+    one), UnsupportedImage (an animation), LimitExceeded (over `max_pixels`, over Pillow's own limit, or a
+    TIFF whose tags claim too much), OSError (the file cannot be opened).
     """
     if isinstance(source, (str, os.PathLike)):
         name = name or os.fspath(source)
         with open(source, "rb") as file:
-            return _read(file, name, max_pixels)
+            return _read(file, name, max_pixels, first_frame, turn)
     if not hasattr(source, "read"):
         raise InvalidArgument(
             f"a picture is opened by path or binary stream, this is a {type(source).__name__}"
         )
     name = name or str(getattr(source, "name", "the stream"))
     seekable = getattr(source, "seekable", lambda: False)()
-    return _read(source if seekable else io.BytesIO(source.read()), name, max_pixels)
+    return _read(source if seekable else io.BytesIO(source.read()), name, max_pixels, first_frame, turn)
 
 
-def _read(file: BinaryIO, name: str, max_pixels: int) -> Picture:
+def _read(file: BinaryIO, name: str, max_pixels: int, first_frame: bool, turn: int | None) -> Picture:
     with noted() as notes:
         own = read_file(file, name)
         image = _opened(file, name)
-        check_size(image, name, max_pixels)
-        picture = picture_of(image, own, name)
+        picture = picture_of(image, own, name, max_pixels, first_frame=first_frame, turn=turn)
     return replace(picture, left_out=tuple(notes))
 
 
@@ -111,17 +114,21 @@ def _opened(file: BinaryIO, name: str) -> Image.Image:
 
 
 def save_picture(
-    picture: Picture, target: str | os.PathLike[str] | BinaryIO, format: str | None = None
+    picture: Picture,
+    target: str | os.PathLike[str] | BinaryIO,
+    format: str | None = None,
+    *,
+    like: os.stat_result | None = None,
 ) -> None:
     """Write a picture as PNG, JPEG, WebP, AVIF, TIFF, JPEG 2000, TGA, BMP or PPM.
 
     `format` is such a name ("png", "JPEG" ...) or an extension; without it the extension of the path decides.
-    A file appears whole or not at all. JPEG is written at quality 95, AVIF at 95, both without chroma
-    subsampling; all others are lossless. PNG, TIFF, PPM and, with the extra `deep`, JPEG 2000 hold all bits
-    of a picture of more than 8, and AVIF up to 12; elsewhere they are rounded, with a ReducedDepthWarning.
-    What the format has no place for is left out with a DroppedDataWarning, as is EXIF that is too damaged for
-    it, or would cost too much to take apart; colours become sRGB where it has no place for a profile
-    (docs/fidelity.md).
+    A file appears whole or not at all; like: with these permissions and times. JPEG and AVIF are written at
+    quality 95 without chroma subsampling; all others are lossless. PNG, TIFF, PPM and, with the extra `deep`,
+    JPEG 2000 hold all bits of a picture of more than 8, and AVIF up to 12; elsewhere they are rounded, with a
+    ReducedDepthWarning. What the format has no place for is left out with a DroppedDataWarning, as is EXIF
+    that is too damaged for it, or would cost too much to take apart; colours become sRGB where it has no
+    place for a profile (docs/fidelity.md).
 
     Raises UnsupportedImage where the format cannot hold the picture (its transparency, its size),
     InvalidArgument for an unknown format, OSError where the file cannot be written.
@@ -131,7 +138,7 @@ def save_picture(
     kind = _format_name(path, format)
     data = _encoded(picture, kind, label)
     if path:
-        write_atomically(path, data)
+        write_atomically(path, data, like=like)
     elif isinstance(target, (str, os.PathLike)) or not hasattr(target, "write"):
         raise InvalidArgument(f"a picture is saved to a path or binary stream, not a {type(target).__name__}")
     else:

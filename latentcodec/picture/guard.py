@@ -17,23 +17,26 @@ from typing import BinaryIO
 
 from PIL import AvifImagePlugin, Image, TiffImagePlugin
 
-from latentcodec.errors import LimitExceeded
+from latentcodec.errors import LimitExceeded, MissingDependency
 from latentcodec.picture.directories import excess
 from latentcodec.picture.formats import png
 from latentcodec.picture.formats.jpeg import START, segments
 from latentcodec.picture.metadata import without_prefix
-from latentcodec.picture.notices import report
+from latentcodec.picture.notices import ReducedDepthWarning, report
 
 __all__ = ["PICTURE_FORMATS", "guarded", "open_formats", "open_image"]
 
 # What may be opened (docs/usage.md), by Pillow's names. Left out is what nobody means by a picture file,
 # above all EPS: whatever the file's name, Pillow would hand it to Ghostscript, which runs it as a program.
-# HEIF and JXL are read where their plugins for Pillow are registered.
+# HEIF is read where pillow-heif is installed or another plugin registered, JXL where a plugin is.
 PICTURE_FORMATS = (
     *("PNG", "JPEG", "WEBP", "AVIF", "TIFF", "JPEG2000", "GIF", "BMP", "DIB", "ICO", "ICNS"),
     *("PPM", "TGA", "PSD", "QOI", "PCX", "SGI", "HEIF", "JXL"),
 )
 
+# Brands of HEIF with HEVC inside (ISO 23008-12, annex B); the boxes of a file begin with them.
+_HEIC_BRANDS = frozenset({b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs"})
+_HEAD = 256  # bytes that show them
 _EXIF, _MP = b"Exif\0\0", b"MPF\0"
 _APP1, _APP2 = 0xFFE1, 0xFFE2
 _EXIF_ITEM = re.compile(rb"(infe[\x02\x03].{7,9})Exif", re.DOTALL)  # ISO 14496-12, 8.11.6
@@ -46,8 +49,17 @@ def open_formats() -> list[str]:
 
 
 def open_image(file: BinaryIO, name: str) -> Image.Image:
-    """Pillow's image of a seekable stream, guarded, of one of PICTURE_FORMATS. Raises what Pillow raises."""
-    return Image.open(guarded(file, name), formats=open_formats())
+    """Pillow's image of a seekable stream, guarded, of one of PICTURE_FORMATS.
+
+    Raises what Pillow raises, LimitExceeded as `guarded` does, MissingDependency for HEIC without
+    pillow-heif.
+    """
+    formats = open_formats()
+    file.seek(0)
+    if _is_heic(file.read(_HEAD)) and "HEIF" not in formats:
+        file.seek(0)
+        return _open_heic(file, name)
+    return Image.open(guarded(file, name), formats=formats)
 
 
 def guarded(file: BinaryIO, name: str) -> BinaryIO:
@@ -70,6 +82,29 @@ def guarded(file: BinaryIO, name: str) -> BinaryIO:
         file = _avif(file, name)
     file.seek(0)
     return file
+
+
+def _is_heic(head: bytes) -> bool:
+    """Whether a file begins as HEIC does: its own brand, or one of those that it is compatible with."""
+    if head[4:8] != b"ftyp":
+        return False
+    end = min(int.from_bytes(head[:4], "big"), len(head))
+    return not _HEIC_BRANDS.isdisjoint(head[place : place + 4] for place in (8, *range(16, end, 4)))
+
+
+def _open_heic(file: BinaryIO, name: str) -> Image.Image:
+    """By pillow-heif, which is not registered with Pillow: that is for the program to do."""
+    try:
+        from pillow_heif import HeifImageFile
+    except Exception as error:  # a wheel for another system fails in its own ways
+        raise MissingDependency(
+            f"{name}: a HEIC picture, which needs the package pillow-heif ({error}): "
+            "pip install 'latentcodec[heif]', or save it as JPEG or PNG"
+        ) from error
+    image: Image.Image = HeifImageFile(file)  # type: ignore[no-untyped-call]
+    if (bits := image.info.get("bit_depth", 8)) > 8:
+        report(name, f"it has {bits} bits a channel, and pillow-heif hands out 8", ReducedDepthWarning)
+    return image
 
 
 def _jpeg(file: BinaryIO, name: str) -> BinaryIO:

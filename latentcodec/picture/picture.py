@@ -20,13 +20,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, UnidentifiedImageError
 
-from latentcodec.errors import (
-    InvalidArgument,
-    LatentCodecError,
-    LimitExceeded,
-    UnreadableImage,
-    UnsupportedImage,
-)
+from latentcodec.errors import InvalidArgument, LatentCodecError, LimitExceeded, UnreadableImage
 from latentcodec.picture.colour.points import Cicp
 from latentcodec.picture.colour.profiles import (
     adobe_rgb_profile,
@@ -36,10 +30,10 @@ from latentcodec.picture.colour.profiles import (
     sound_profile,
 )
 from latentcodec.picture.deep_reading import read_deep
-from latentcodec.picture.directories import count_directories, excess
 from latentcodec.picture.formats import exif as exif_bytes
 from latentcodec.picture.formats import xmp as packets
 from latentcodec.picture.formats.beside import Beside, Resolution, joined, sound_resolution
+from latentcodec.picture.formats.frames import CLOSED, choose_frame, load_pixels
 from latentcodec.picture.formats.info import read_info
 from latentcodec.picture.formats.scan import read_file
 from latentcodec.picture.metadata import orientation, read_exif, read_xmp, sound_exif
@@ -86,10 +80,7 @@ PICTURE_EXTENSIONS = frozenset(
     )
 )
 
-# Formats whose further "frames" are no animation (a second eye or a preview; layers): the first is the
-# picture.
-_FIRST_IS_THE_PICTURE = {"MPO": "secondary pictures", "PSD": "layers"}
-_MOST_FRAMES = 1000  # that are counted
+_ORIENTATION = 0x0112
 
 
 @dataclass(frozen=True, eq=False)
@@ -167,11 +158,11 @@ class Picture:
         return (1 if self.gray else 3) + (self.alpha is not None)
 
 
-def from_array(array: Plane) -> Picture:
+def from_array(array: Plane, turn: int = 1) -> Picture:
     """A picture of an array: (H, W) gray, (H, W, 3) RGB or (H, W, 4) RGB and alpha, H and W at least 1.
 
-    uint8, or uint16 for samples of 16 bits, of which 65535 is white. Shares the array's memory where it can.
-    Raises InvalidArgument for any other array.
+    uint8, or uint16 for samples of 16 bits, of which 65535 is white. turn: the orientation 1 ... 8 that it is
+    stored in, as in EXIF. Shares the array's memory where it can. Raises InvalidArgument for any other array.
     """
     if not isinstance(array, np.ndarray):
         raise InvalidArgument(
@@ -188,11 +179,18 @@ def from_array(array: Plane) -> Picture:
             f"an array of shape {array.shape} is no picture: (H, W), (H, W, 3) or (H, W, 4) is"
         )
     if array.ndim == 3 and array.shape[2] == 4:
-        return _picture(array[..., :3], array[..., 3], turn=1, bits=bits)
-    return _picture(array, None, turn=1, bits=bits)
+        return _picture(array[..., :3], array[..., 3], turn, bits)
+    return _picture(array, None, turn, bits)
 
 
-def from_pillow(image: Image.Image, *, name: str = "", max_pixels: int = MAX_PIXELS) -> Picture:
+def from_pillow(
+    image: Image.Image,
+    *,
+    name: str = "",
+    max_pixels: int = MAX_PIXELS,
+    first_frame: bool = False,
+    turn: int | None = None,
+) -> Picture:
     """A picture of a Pillow image of any mode, loaded or not; `name` is what messages call it.
 
     Gray stays gray. A palette, CMYK (through its profile, where it has one) and all other colour become RGB.
@@ -203,19 +201,21 @@ def from_pillow(image: Image.Image, *, name: str = "", max_pixels: int = MAX_PIX
     others. A ReducedDepthWarning says where they are cut to 8 bits. Modes I and F count as 0 ... 255 if all
     samples lie there, else as 0 ... 65535 (and F as 0 ... 1 if they lie there and not all are whole); what is
     not whole is rounded to 16 bits, with the same warning.
+    first_frame: take that of an animation. turn: the orientation 1 ... 8 in place of what EXIF and XMP say,
+    for pixels that were turned by hand; 1 leaves them as they are.
 
-    Raises InvalidArgument (no Pillow image, or an empty one), UnsupportedImage (an animation, samples outside
-    every scale), UnreadableImage (damaged) and LimitExceeded (more than `max_pixels`, or than Pillow allows;
-    a TIFF whose tags claim too much).
+    Raises InvalidArgument (no Pillow image, an empty or closed one), UnsupportedImage (an animation, samples
+    outside every scale), UnreadableImage (damaged) and LimitExceeded (more than `max_pixels`, or than Pillow
+    allows; a TIFF whose tags claim too much).
     """
     if not isinstance(image, Image.Image):
         raise InvalidArgument(
             f"a picture is a Pillow image or a numpy array, this is a {type(image).__name__}"
         )
     name = name or str(getattr(image, "filename", "")) or "the picture"
-    check_size(image, name, max_pixels)
     with noted() as notes:
-        picture = picture_of(image, _own_words(image, name), name)
+        own = _own_words(image, name)
+        picture = picture_of(image, own, name, max_pixels, first_frame=first_frame, turn=turn)
     return replace(picture, left_out=tuple(notes))
 
 
@@ -246,15 +246,27 @@ def _own_words(image: Image.Image, name: str) -> Beside:
         file.seek(place)
 
 
-def picture_of(image: Image.Image, own: Beside, name: str) -> Picture:
-    """A picture of a Pillow image, of a size within the limits, and of what its file says itself."""
+def picture_of(
+    image: Image.Image,
+    own: Beside,
+    name: str,
+    max_pixels: int,
+    *,
+    first_frame: bool = False,
+    turn: int | None = None,
+) -> Picture:
+    """A picture of a Pillow image and of what its file says itself; arguments are those of from_pillow."""
     with pillow_errors(name):
-        _refuse_animation(image, name, told=own.further)
-        _refuse_excess(image, name)
-        turn = _tiff_turn(image)
+        choose_frame(image, name, first=first_frame, told=own.further)
+    check_size(image, name, max_pixels)
+    turns_itself = hasattr(image, "tag_v2") and bool(getattr(image, "tile", None))  # a TIFF, as it is loaded
+    with pillow_errors(name):
+        if turns_itself and turn is not None:
+            image.getexif()[_ORIENTATION] = turn
+        turn = _tiff_turn(image) if turn is None or turns_itself else turn
         stored = stored_depth(image)
         deep = read_deep(image, stored, name)
-        image.load()
+        image = load_pixels(image, name)
         beside = joined(own, read_info(image, name, text=not own.complete))
     planes, alpha, bits = deep or to_planes(image, stored, name)
     if planes.ndim == 3 and is_gray(beside.profile) and not (planes != planes[..., :1]).any():
@@ -263,8 +275,7 @@ def picture_of(image: Image.Image, own: Beside, name: str) -> Picture:
     turn = turn or orientation(exif, xmp)
     converted = image.mode in ("CMYK", "LAB")  # which uses the profile up
     profile, cicp = _meaning(beside, exif, planes.ndim == 2, name) if not converted else (None, None)
-    upright = hasattr(image, "tag_v2")  # Pillow turns a TIFF as it loads it
-    picture = _picture(planes, alpha, 1 if upright else turn, bits)
+    picture = _picture(planes, alpha, 1 if turns_itself else turn, bits)
     return replace(
         picture,
         profile=profile,
@@ -281,7 +292,7 @@ def _tiff_turn(image: Image.Image) -> int:
     """The orientation of a TIFF, which Pillow forgets once it has turned it; 0 of other formats."""
     if not hasattr(image, "tag_v2"):
         return 0
-    value = image.getexif().get(0x0112, 1)
+    value = image.getexif().get(_ORIENTATION, 1)
     return int(value) if value in range(1, 9) else 1
 
 
@@ -372,6 +383,8 @@ def pillow_errors(name: str) -> Iterator[None]:
         known = "PNG, JPEG, WebP, AVIF, TIFF and some more are"
         raise UnreadableImage(f"{name} is no picture in a format that is read; {known}") from error
     except Exception as error:  # Pillow's decoders raise almost anything on damaged data
+        if str(error) == CLOSED:
+            raise InvalidArgument(f"{name} is closed: encode it before that, or open it again") from error
         raise UnreadableImage(f"{name} cannot be read, it may be damaged: {error!r}") from error
 
 
@@ -395,34 +408,3 @@ def _upright(plane: Plane, turn: int) -> Plane:
     if turn in (2, 3, 6, 7):
         plane = plane[:, ::-1]
     return plane[::-1] if turn in (3, 4, 7, 8) else plane
-
-
-def _refuse_animation(image: Image.Image, name: str, *, told: bool) -> None:
-    frames = _frames(image)
-    if frames <= 1:
-        return
-    extra = _FIRST_IS_THE_PICTURE.get(image.format or "")
-    if extra is None:
-        raise UnsupportedImage(
-            f"{name} holds {'over ' if frames > _MOST_FRAMES else ''}{min(frames, _MOST_FRAMES)} frames, and"
-            " animations cannot be stored: save one frame as a picture"
-        )
-    if not told:
-        report(name, f"only its main picture is kept, not its {extra}")
-
-
-def _refuse_excess(image: Image.Image, name: str) -> None:
-    """A TIFF not yet loaded, whose tags Pillow takes apart while it loads it."""
-    file = getattr(image, "fp", None) if hasattr(image, "tag_v2") else None
-    if file is not None and (problem := excess(file)):
-        raise LimitExceeded(f"{name}: {problem}")
-
-
-def _frames(image: Image.Image) -> int:
-    """How many there are. Those of a TIFF, which take Pillow quadratic time, are counted up to the limit."""
-    if hasattr(image, "tag_v2"):
-        if not getattr(image, "is_animated", True):
-            return 1
-        if (file := getattr(image, "fp", None)) is not None:
-            return max(2, count_directories(file, _MOST_FRAMES + 1))
-    return int(getattr(image, "n_frames", 1))

@@ -217,3 +217,62 @@ def test_what_comes_out_is_the_picture(call: Call, picture: Path) -> None:
         assert image.format == "PNG"
         difference = np.asarray(image).astype(int) - pixels()
     assert np.mean(difference**2) < 40
+
+
+def test_lossless(call: Call, picture: Path, tmp_path: Path) -> None:
+    done = call("compress", picture, tmp_path / "a.lci", "--lossless", "-v")
+    assert done.code == 0
+    assert re.fullmatch(
+        r".*64x64, \d+ bytes, \d+\.\d+ bpp, lossless, \d+\.\d+ s\n", done.err
+    )  # and no model loaded
+    assert call("decompress", tmp_path / "a.lci", tmp_path / "a.png").code == 0
+    assert np.array_equal(np.asarray(Image.open(tmp_path / "a.png")), pixels())
+    for option in (("-q", "60"), ("--target-size", "5KB"), ("--min-psnr", "30"), ("--model", "taef2")):
+        refused = call("compress", picture, tmp_path / "a.lci", "--lossless", *option)
+        assert refused.code == 2
+        assert "what is lossless" in refused.err
+
+
+def test_a_score(call: Call, picture: Path, tmp_path: Path) -> None:
+    out = tmp_path / "a.lci"
+    done = call("compress", picture, out, "--min-ssimulacra2", "20", "-v")
+    assert done.code == 0
+    goal = info(out).goal
+    assert goal is not None
+    assert goal.ssimulacra2 is not None
+    assert goal.ssimulacra2 >= 20
+    assert f"SSIMULACRA 2 {goal.ssimulacra2:.2f}" in done.line
+    assert f"ssimulacra2 20, reached {goal.ssimulacra2:.2f}" in call("info", out).out.decode()
+    unreachable = call("compress", picture, out, "--min-ssimulacra2", "100")
+    assert unreachable.code == 1
+    assert "target SSIMULACRA 2 100: quality 100 reaches" in unreachable.err
+    assert call("compress", picture, out, "--min-ssimulacra2", "101").code == 2
+
+
+@pytest.mark.filterwarnings("default")
+def test_a_first_frame(call: Call, tmp_path: Path) -> None:
+    moving = tmp_path / "moving.gif"
+    frames = [Image.fromarray(pixels(seed=seed)) for seed in (1, 2)]
+    frames[0].save(moving, save_all=True, append_images=frames[1:])
+    refused = call("compress", moving, tmp_path / "a.lci")
+    assert refused.code == 1
+    assert "moving.gif holds 2 frames" in refused.err
+    assert "--first-frame" in refused.err
+    done = call("compress", moving, tmp_path / "a.lci", "--first-frame")
+    assert done.code == 0
+    assert f"latentcodec: warning: {moving}: only the first of its 2 frames is kept\n" in done.err
+
+
+def test_a_stated_orientation(call: Call, tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    source, out = tmp_path / "turned.jpg", tmp_path / "a.lci"
+    Image.fromarray(pixels(32, 48)).save(source, exif=exif)
+    for options, size in (
+        ((), (32, 48)),
+        (("--orientation", "1"), (48, 32)),
+        (("--orientation", "8"), (32, 48)),
+    ):
+        assert call("compress", source, out, *options).code == 0
+        assert (info(out).width, info(out).height) == size
+    assert call("compress", source, out, "--orientation", "9").code == 2

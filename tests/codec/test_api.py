@@ -67,6 +67,7 @@ def test_the_module_s_functions_have_the_keywords_of_codec_and_method(name: str)
 
     method = keywords(getattr(Codec, name))
     assert keywords(getattr(latentcodec, name)) == keywords(Codec) | method
+    method.pop("preserve", None)  # of files alone
     assert method == keywords(getattr(Codec, {"compress": "encode", "decompress": "decode"}.get(name, name)))
 
 
@@ -379,3 +380,38 @@ def test_partial_decoding_tells_what_is_missing(codec: Codec, tmp_path: Path) ->
     assert codec.decode_picture(data)[1] is None
     cut.write_bytes(data)
     assert codec.decompress(cut, tmp_path / "whole.png") is None
+
+
+def test_first_frames_and_orientations(codec: Codec, tmp_path: Path) -> None:
+    frames = [Image.fromarray(photograph(width=48, height=32, left=left)) for left in (0, 96)]
+    moving = tmp_path / "moving.png"
+    frames[0].save(moving, save_all=True, append_images=frames[1:])
+    with pytest.raises(UnsupportedImage, match=r"moving\.png holds 2 frames.*first_frame=True"):
+        codec.compress(moving, tmp_path / "a.lci")
+    with pytest.warns(DroppedDataWarning, match=r"moving\.png: only the first of its 2 frames is kept"):
+        codec.compress(moving, tmp_path / "a.lci", first_frame=True, lossless=True)
+    assert np.array_equal(rgb(codec.decode((tmp_path / "a.lci").read_bytes())), rgb(frames[0]))
+    with pytest.warns(DroppedDataWarning), Image.open(moving) as image:
+        assert codec.encode(image, first_frame=True, lossless=True) == (tmp_path / "a.lci").read_bytes()
+    turned = with_metadata()
+    assert codec.decode(codec.encode(turned)).size == (40, 64)
+    assert codec.decode(codec.encode(turned, orientation=1)).size == (64, 40)
+    turned.save(tmp_path / "turned.png", exif=turned.getexif())
+    codec.compress(tmp_path / "turned.png", tmp_path / "b.lci", orientation=3)
+    assert info(tmp_path / "b.lci").width == 64
+    assert codec.decode(codec.encode(rgb(turned), orientation=6)).size == (40, 64)
+    with pytest.raises(InvalidArgument, match="orientation 9"):
+        codec.encode(turned, orientation=9)
+
+
+def test_permissions_and_times_are_kept_on_request(codec: Codec, tmp_path: Path) -> None:
+    source, stored, back = (tmp_path / name for name in ("a.png", "a.lci", "b.png"))
+    Image.fromarray(photograph(width=32, height=32)).save(source)
+    source.chmod(0o600)
+    os.utime(source, (1_000_000_000, 1_000_000_000))
+    codec.compress(source, stored, preserve=True)
+    codec.decompress(stored, back, preserve=True)
+    for path in (stored, back):
+        assert (path.stat().st_mode & 0o777, path.stat().st_mtime) == (0o600, 1_000_000_000)
+    codec.compress(source, tmp_path / "c.lci")
+    assert (tmp_path / "c.lci").stat().st_mtime > 1_500_000_000

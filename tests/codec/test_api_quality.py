@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from itertools import pairwise
 
 import numpy as np
 import pytest
 from PIL import Image
 
+import latentcodec
+from benchmarks.metrics import standard
 from latentcodec.codec.api import Codec
 from latentcodec.codec.info import info
 from latentcodec.container.file import unpack
@@ -93,6 +96,39 @@ def test_psnr_asked_for_is_met(codec: Codec, name: str, target: float) -> None:
         lower = codec.encode(pixels, quality=quality_of_level(level - 1))
         assert unpack(lower).header.quality_level == level - 1
         assert psnr(pixels, rgb(codec.decode(lower))) < target
+
+
+@pytest.mark.parametrize(("name", "target"), [("astronaut", 40.0), pytest.param("coffee", 75.5, marks=SLOW)])
+def test_ssimulacra2_asked_for_is_met(codec: Codec, name: str, target: float) -> None:
+    pixels = photograph(name, 240, 232)
+    data = codec.encode(pixels, min_ssimulacra2=target)
+    found = standard.ssimulacra2(pixels, rgb(codec.decode(data)))  # by the package
+    assert target - 0.03 <= found <= target + 1
+    goal = info(data).goal
+    assert goal is not None
+    assert (goal.kind, goal.target, goal.psnr) == ("ssimulacra2", target, None)
+    assert goal.ssimulacra2 == pytest.approx(found, abs=0.03)
+    if name == "coffee":
+        level = unpack(data).header.quality_level
+        lower = codec.encode(pixels, quality=quality_of_level(level - 40))
+        assert standard.ssimulacra2(pixels, rgb(codec.decode(lower))) < target
+
+
+def test_a_score_of_transparent_pictures_is_that_on_grounds(codec: Codec) -> None:
+    pixels = np.dstack([photograph(width=96, height=96), np.full((96, 96), 255, np.uint8)])
+    pixels[:, :48, 3] = 0
+    data = codec.encode(pixels, min_ssimulacra2=60)
+    found = latentcodec.compare(pixels, data)
+    goal = info(data).goal
+    assert goal is not None
+    assert goal.ssimulacra2 == pytest.approx(found.ssimulacra2, abs=0.006)
+    assert found.ssimulacra2 >= 60
+    assert (found.alpha_psnr, found.first_bytes, found.second_bytes) == (math.inf, None, len(data))
+
+
+def test_a_score_out_of_reach(codec: Codec) -> None:
+    with pytest.raises(TargetUnreachable, match=r"target SSIMULACRA 2 99.9: quality 100 reaches \d\d\.\d\d;"):
+        codec.encode(photograph(width=64, height=64), min_ssimulacra2=99.9)
 
 
 def test_targets_hold_with_metadata_and_alpha(codec: Codec) -> None:

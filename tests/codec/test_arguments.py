@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from latentcodec.codec.arguments import check_encoding
+from latentcodec.codec.arguments import check_encoding, check_orientation
 from latentcodec.errors import InvalidArgument
 
 
@@ -23,6 +23,8 @@ from latentcodec.errors import InvalidArgument
         ),
         ({"model": "sd15", "quantiser": "palette", "effort": 3, "cleanup_unet": "sd15"}, {}),
         ({"model": "sd15", "effort": 4}, {}),
+        ({"lossless": True, "effort": 9}, {}),
+        ({"min_ssimulacra2": 100}, {"min_ssimulacra2": 100.0}),
     ],
 )
 def test_what_goes_together(options: dict[str, Any], asked: dict[str, float]) -> None:
@@ -41,6 +43,28 @@ def test_what_goes_together(options: dict[str, Any], asked: dict[str, float]) ->
             ("quality", "target_bpp"),
             "quality 60, target_bpp 0.5: ask for one of them",
         ),
+        ({"min_ssimulacra2": 101}, ("min_ssimulacra2",), "min_ssimulacra2 101: no score is above 100"),
+        ({"min_ssimulacra2": -3}, ("min_ssimulacra2",), "min_ssimulacra2 -3: it must be a positive number"),
+        (
+            {"min_psnr": 30, "min_ssimulacra2": 70},
+            ("min_psnr", "min_ssimulacra2"),
+            "min_psnr 30, min_ssimulacra2 70: ask for one of them",
+        ),
+        *(
+            (
+                {"lossless": True, name: value},
+                (name,),
+                f"{name} {value}: what is lossless has no other quality",
+            )
+            for name, value in (("quality", 60), ("target_size", 900), ("target_bpp", 1), ("min_psnr", 30))
+        ),
+        (
+            {"lossless": True, "min_ssimulacra2": 90},
+            ("min_ssimulacra2",),
+            "min_ssimulacra2 90: what is lossless",
+        ),
+        ({"lossless": True, "model": "sd15"}, ("model",), "model sd15: what is lossless needs no model"),
+        ({"lossless": True, "quantiser": "palette"}, ("quantiser",), "quantiser palette: for auto"),
         ({"effort": 10}, ("effort",), "effort 10: it is a whole number from 1 to 9"),
         ({"effort": 4.0}, ("effort",), "effort 4.0"),
         ({"effort": True}, ("effort",), "effort True"),
@@ -75,3 +99,11 @@ def test_what_does_not(options: dict[str, Any], names: tuple[str, ...], message:
         check_encoding(**{"model": "native", **options})
     assert raised.value.names == names
     assert str(raised.value).startswith(message)
+
+
+@pytest.mark.parametrize("orientation", [0, 9, True, 1.0, "6"])
+def test_what_is_no_orientation(orientation: object) -> None:
+    with pytest.raises(InvalidArgument, match="it is a whole number from 1, upright, to 8") as raised:
+        check_orientation(orientation)
+    assert raised.value.names == ("orientation",)
+    assert [check_orientation(turn) for turn in (None, 1, 8)] == [None, 1, 8]

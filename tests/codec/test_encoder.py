@@ -14,6 +14,7 @@ from latentcodec.codec.native.coder import NativeCodec
 from latentcodec.codec.native.decoder import decode_file
 from latentcodec.codec.native.encoder import NativeEncoder, analyse_tile
 from latentcodec.codec.planes import latent_box, pad_to_patches
+from latentcodec.codec.targets import PSNR
 from latentcodec.container.chunks import DEFAULT_LIMITS, Limits
 from latentcodec.container.file import Goal, unpack
 from latentcodec.errors import LimitExceeded
@@ -84,11 +85,11 @@ def test_encoding_is_repeatable(native: NativeCodec, picture: Picture, one_threa
 def test_measured_psnr_is_that_of_the_decoded_picture(
     native: NativeCodec, picture: Picture, one_thread: None
 ) -> None:
-    attempt = NativeEncoder(native, picture).attempt(2200, measure=True)
+    attempt = NativeEncoder(native, picture).attempt(2200, measure=PSNR)
     assert attempt.level == 2200
     assert attempt.size == len(attempt.encoded.data)
     assert attempt.psnr == pytest.approx(psnr(picture.pixels, decoded(native, attempt.encoded.data).pixels))
-    assert NativeEncoder(native, picture).attempt(2200, measure=False).psnr is None
+    assert NativeEncoder(native, picture).attempt(2200, measure=None).psnr is None
 
 
 def test_hidden_pixels_do_not_count(native: NativeCodec, one_thread: None) -> None:
@@ -97,7 +98,7 @@ def test_hidden_pixels_do_not_count(native: NativeCodec, one_thread: None) -> No
     alpha[:, 40:] = 0
     pixels[:, 40:] = np.random.default_rng(0).integers(0, 256, (64, 24, 3))
     picture = Picture(pixels, alpha)
-    attempt = NativeEncoder(native, picture).attempt(3600, measure=True)
+    attempt = NativeEncoder(native, picture).attempt(3600, measure=PSNR)
     shown = decoded(native, attempt.encoded.data)
     assert attempt.psnr == pytest.approx(psnr(pixels[:, :40], shown.pixels[:, :40]))
     assert np.array_equal(shown.alpha, alpha)  # type: ignore[arg-type]
@@ -107,14 +108,14 @@ def test_hidden_pixels_do_not_count(native: NativeCodec, one_thread: None) -> No
 
 def test_a_wholly_hidden_picture(native: NativeCodec) -> None:
     picture = Picture(photograph(width=40, height=24), np.zeros((24, 40), np.uint8))
-    attempt = NativeEncoder(native, picture).attempt(2000, measure=True)
+    attempt = NativeEncoder(native, picture).attempt(2000, measure=PSNR)
     assert attempt.psnr == math.inf
     assert attempt.size < 200
 
 
 def test_goals_are_stored(native: NativeCodec, picture: Picture) -> None:
     encoder = NativeEncoder(native, picture)
-    attempt = encoder.attempt(2000, measure=True)
+    attempt = encoder.attempt(2000, measure=PSNR)
     data = encoder.finish(attempt, Goal("psnr", 30.0, attempt.psnr))
     goal = unpack(data).goal
     assert goal is not None
@@ -125,7 +126,7 @@ def test_goals_are_stored(native: NativeCodec, picture: Picture) -> None:
 
 def test_attempts_are_small(native: NativeCodec, picture: Picture) -> None:
     """A search keeps several attempts: none of them may hold the latent plane."""
-    attempt = NativeEncoder(native, picture).attempt(100, measure=True)
+    attempt = NativeEncoder(native, picture).attempt(100, measure=PSNR)
     assert not any(isinstance(value, torch.Tensor | np.ndarray) for value in vars(attempt.encoded).values())
 
 

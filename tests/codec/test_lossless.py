@@ -34,6 +34,7 @@ from latentcodec.container.quality import CLEAN_LEVEL
 from latentcodec.errors import (
     ChecksumMismatch,
     FormatError,
+    InvalidArgument,
     LimitExceeded,
     MalformedFile,
     MissingDependency,
@@ -42,7 +43,8 @@ from latentcodec.errors import (
 )
 from latentcodec.picture.picture import Picture, Pixels, from_array
 from latentcodec.weights.native import NATIVE_MODEL
-from tests.conftest import photograph, rgb
+from tests.conftest import SRGB, photograph, rgb
+from tests.toy_autoencoder import save_pair
 
 # Written by libwebp 1.6.0 from `pattern()`; readers of all versions must find the same pixels.
 GOLDEN = bytes.fromhex(
@@ -394,3 +396,43 @@ def test_without_webp_nothing_is_tried_and_files_name_the_way_out(monkeypatch: p
     assert not worth_trying(page())
     with pytest.raises(MissingDependency, match="install Pillow"):
         unpack_pixels(GOLDEN, 12, 17, "tile 0")
+
+
+@pytest.mark.parametrize("mode", ["L", "LA", "RGB", "RGBA"])
+def test_pixels_are_kept_on_request(codec: Codec, mode: str) -> None:
+    """Every sample, those under alpha 0 too, with what is beside them."""
+    shape = (70, 90, len(mode)) if len(mode) > 1 else (70, 90)
+    samples = np.random.default_rng(1).integers(0, 256, shape, np.uint8)
+    if mode in ("LA", "RGBA"):
+        samples[:30, :, -1] = 0
+    image = Image.fromarray(samples)
+    assert image.mode == mode
+    image.info |= {"icc_profile": SRGB if "RGB" in mode else None, "xmp": b"<x:xmpmeta/>"}
+    exif = Image.Exif()
+    exif[0x010F] = "maker"
+    image.info["exif"] = exif.tobytes()
+    data = codec.encode(image, lossless=True)
+    found = info(data)
+    assert (found.lossless, found.exif, found.xmp, found.profile) == (True, True, True, "RGB" in mode)
+    back = codec.decode(data)
+    assert back.mode == mode
+    assert np.array_equal(np.asarray(back), samples)
+    assert back.info["xmp"] == b"<x:xmpmeta/>"
+    assert len(codec.encode(image, lossless=True, strip=True, effort=9)) < len(data)
+
+
+def test_lossless_loads_no_model_and_is_for_any_size(codec: Codec, monkeypatch: pytest.MonkeyPatch) -> None:
+    def none(*arguments: object) -> None:
+        raise AssertionError
+
+    monkeypatch.setattr(Codec, "_load_native", none)
+    for shape in ((1, 1, 3), (1, 3000, 3), (1600, 1100, 3)):
+        pixels = np.random.default_rng(2).integers(0, 256, shape, np.uint8)
+        data = Codec().encode(pixels, lossless=True, effort=1)
+        assert np.array_equal(np.asarray(codec.decode(data)), pixels)
+
+
+def test_an_autoencoder_codec_keeps_nothing_without_loss(codec: Codec, tmp_path: Path) -> None:
+    other = Codec(str(save_pair(tmp_path / "toy", 1)), "cpu")
+    with pytest.raises(InvalidArgument, match="what is lossless needs no model"):
+        other.encode(pattern(), lossless=True)

@@ -5,10 +5,19 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 
-from latentcodec.codec.targets import MAX_ATTEMPTS, Attempt, meet_bpp, meet_psnr, meet_size
+from latentcodec.codec.targets import (
+    MAX_ATTEMPTS,
+    PSNR,
+    SSIMULACRA2,
+    Attempt,
+    meet_bpp,
+    meet_measure,
+    meet_size,
+)
 from latentcodec.container.header import MAX_QUALITY_LEVEL as TOP
 from latentcodec.errors import TargetUnreachable
 
@@ -102,7 +111,7 @@ def test_sizes_at_the_ends_are_met(target: int) -> None:
 @pytest.mark.parametrize("target", [5.0, 20.0, 20.001, 31.7, 44.99, 45.0])
 def test_psnr_is_met_from_above(target: float) -> None:
     searched = Searched(SIZES["exponential"])
-    met = meet_psnr(searched.attempt, target)
+    met = meet_measure(searched.attempt, target, PSNR)
     assert met.psnr is not None
     assert met.psnr >= target
     if target > 20:
@@ -117,15 +126,34 @@ def test_psnr_curves_with_noise_and_infinity() -> None:
         return math.inf if level > 3000 else 30 * NOISE[level] + level / 400
 
     for target in (30.5, 33.3, 37.4):
-        met = meet_psnr(Searched(SIZES["exponential"], curve).attempt, target)
+        met = meet_measure(Searched(SIZES["exponential"], curve).attempt, target, PSNR)
         assert target <= curve(met.level) == met.psnr
         assert met.psnr < target + 0.1
-    assert meet_psnr(Searched(SIZES["exponential"], lambda level: math.inf).attempt, 99).level == 0
+    assert meet_measure(Searched(SIZES["exponential"], lambda level: math.inf).attempt, 99, PSNR).level == 0
 
 
 def test_psnr_out_of_reach_names_the_bound() -> None:
     with pytest.raises(TargetUnreachable, match=r"quality 100 reaches 45\.00 dB"):
-        meet_psnr(Searched(SIZES["exponential"]).attempt, 45.01)
+        meet_measure(Searched(SIZES["exponential"]).attempt, 45.01, PSNR)
+
+
+def test_scores_are_met_from_above_and_their_bound_is_one_that_can_be_asked_for() -> None:
+    def scored(level: int) -> Attempt:
+        score = -30 + 124.4567 * level / TOP
+        return Attempt(level, 100 + level, None, None, score)  # type: ignore[arg-type]
+
+    for target in (0.5, 33.3, 70, 94.45):
+        met = meet_measure(scored, target, SSIMULACRA2)
+        assert met.ssimulacra2 is not None
+        assert target <= met.ssimulacra2 <= target + 0.3
+    with pytest.raises(
+        TargetUnreachable,
+        match=r"^target SSIMULACRA 2 94\.46: quality 100 reaches 94\.45; ask for at most that$",
+    ):
+        meet_measure(scored, 94.46, SSIMULACRA2)
+    exact = Attempt(TOP, 2000, math.inf, None, ssimulacra2=100.0)  # type: ignore[arg-type]
+    assert meet_measure(scored, 90, SSIMULACRA2, exact=exact) is exact
+    assert meet_measure(scored, 100, SSIMULACRA2, exact=replace(exact, size=9999)).size == 9999
 
 
 @pytest.mark.parametrize("share", [0.9, 0.97, 1.0, 1.02])
@@ -144,7 +172,7 @@ def test_quick_attempts_only_tell_where_to_begin(share: float) -> None:
 def test_quick_attempts_for_a_psnr(gain: float) -> None:
     for target in (20.3, 31.7, 44.5):
         searched = Searched(SIZES["noisy"], lambda level: 20 + gain + 25 * level / TOP)
-        met = meet_psnr(searched.attempt, target, Searched(SIZES["noisy"]).attempt)
+        met = meet_measure(searched.attempt, target, PSNR, Searched(SIZES["noisy"]).attempt)
         assert met.psnr is not None
         assert target <= met.psnr <= target + 0.03
         assert len(searched.levels) <= 9

@@ -157,18 +157,25 @@ def test_goals(kind: str, target: float) -> None:
     assert Goal.unpack(Goal(kind, target, 0.0).pack()) == Goal(kind, target, 0.01)
 
 
+@pytest.mark.parametrize("reached", [None, 0.01, 71.23, 100.0])
+def test_a_goal_of_ssimulacra2_has_that_score(reached: float | None) -> None:
+    goal = Goal("ssimulacra2", 70.5, ssimulacra2=reached)
+    assert Goal.unpack(goal.pack()) == goal
+    assert goal.pack()[0] == 4
+
+
 def test_goals_of_other_versions_and_broken_ones() -> None:
     for fields in (b"", b"\1", b"\1\2", b"\1\2\3", b"\xff\xff\xff\xff\xff", b"any text"):
-        assert Goal.unpack(b"\x04" + fields) is None
+        assert Goal.unpack(b"\x05" + fields) is None
         *chunks, _ = chunks_of(make_file(1, 1, goal=Goal("psnr", 30.0)))
-        assert unpack(write_chunks([*chunks, Chunk("g", b"\x04" + fields)])) == make_file(1, 1)
+        assert unpack(write_chunks([*chunks, Chunk("g", b"\x05" + fields)])) == make_file(1, 1)
     with pytest.raises(MalformedFile, match="goal: kind"):
         Goal.unpack(b"")
     with pytest.raises(MalformedFile, match="goal: 4 bytes of payload, its fields end at 3"):
         Goal.unpack(bytes([3, 1, 2, 3]))
-    with pytest.raises(MalformedFile, match="goal: PSNR"):
+    with pytest.raises(MalformedFile, match="goal: achieved"):
         Goal.unpack(bytes([3, 1]))
-    with pytest.raises(InvalidArgument, match="'ssim' is none of quality, size, bpp, psnr"):
+    with pytest.raises(InvalidArgument, match="'ssim' is none of quality, size, bpp, psnr, ssimulacra2"):
         Goal("ssim", 1).pack()
     with pytest.raises(InvalidArgument):
         Goal("size", -1).pack()

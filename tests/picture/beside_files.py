@@ -152,6 +152,18 @@ def mpo() -> bytes:
     return saved("MPO", first, save_all=True, append_images=[first.rotate(180)])
 
 
+def pages(**reduced: object) -> bytes:
+    """A TIFF of two."""
+    second = Image.fromarray(PIXELS[::2, ::2])
+    second.encoderinfo = reduced  # type: ignore[attr-defined]
+    return saved("TIFF", save_all=True, append_images=[second])
+
+
+def moving(format: str) -> Callable[[], bytes]:
+    frames = [Image.fromarray(PIXELS // divisor) for divisor in (1, 2)]
+    return lambda: saved(format, frames[0], save_all=True, append_images=frames[1:])
+
+
 FILES: dict[str, dict[str, Callable[[], bytes]]] = {
     "ICC profile": with_profile(PROFILE),
     "broken ICC profile": with_profile(BROKEN),
@@ -201,6 +213,10 @@ FILES: dict[str, dict[str, Callable[[], bytes]]] = {
     "gain map": {"JPEG": gain_map, "AVIF": lambda: avif_with(b"urn:com:apple:photo:2020:aux:hdrgainmap")},
     "other pictures": {"JPEG": mpo, "AVIF": lambda: avif_with(b"urn:mpeg:hevc:2015:auxid:2")},
     "video behind the picture": {"JPEG": lambda: jpeg(behind=struct.pack(">I", 16) + b"ftypmp42" + bytes(9))},
+    "further pages": {"TIFF": pages},
+    "reduced copies and masks of the page": {"TIFF": lambda: pages(tiffinfo={254: 1})},
+    "further frames": {format: moving(format) for format in ("PNG", "WebP", "AVIF", "GIF")},
+    "no mark at the end, all else there": {"JPEG": lambda: saved("JPEG")[:-2]},
     "unknown chunk, segment, tag, box": {
         "PNG": lambda: png((b"tIME", bytes(7))),
         "JPEG": lambda: jpeg((0xEC, b"Ducky\0\1")),

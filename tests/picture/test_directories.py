@@ -18,8 +18,8 @@ from latentcodec.picture.directories import (
     MAX_LAYOUT_NUMBERS,
     MAX_NUMBERS,
     check_directories,
-    count_directories,
     excess,
+    page_kinds,
 )
 from tests.bounded import run_bounded
 from tests.picture.tiff_bytes import Entry, claiming, directory, many_pages, place, tiff
@@ -144,14 +144,14 @@ def test_what_follows_damage_is_checked() -> None:
         check(claiming([0x9000, 0x9001], UNDEFINED, 1000, before=[lost]))
 
 
-def test_counting() -> None:
+def test_counting_pages() -> None:
     for count in (1, 2, 30):
-        assert count_directories(io.BytesIO(many_pages(count)), 100) == count
-    assert count_directories(io.BytesIO(many_pages(30)), 7) == 7
+        assert page_kinds(io.BytesIO(many_pages(count)), 100) == count * [True]
+    assert page_kinds(io.BytesIO(many_pages(30)), 7) == 7 * [True]
     ring = b"II*\0" + struct.pack("<I", 8) + directory([], 8)
-    assert count_directories(io.BytesIO(ring), 100) == 1
-    assert count_directories(io.BytesIO(b"II*\0\x08\0\0\0\xff\xff"), 100) == 0
-    assert count_directories(io.BytesIO(b"none"), 100) == 0
+    assert page_kinds(io.BytesIO(ring), 100) == [True]
+    assert page_kinds(io.BytesIO(b"II*\0\x08\0\0\0\xff\xff"), 100) == []
+    assert page_kinds(io.BytesIO(b"none"), 100) == []
 
 
 def test_what_passes_is_cheap_for_pillow() -> None:

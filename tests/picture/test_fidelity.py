@@ -58,6 +58,9 @@ LINES = {
     "pixels that are not square": r"pixels are not square \(4:3\)",
     "gain map": "its gain map .*is left out",
     "other pictures": "secondary pictures|auxiliary pictures",
+    "further pages": "only the first of its 2 pages is kept",
+    "further frames": "only the first of its 2 frames is kept",
+    "no mark at the end, all else there": "the mark of a JPEG's end is missing",
     "video behind the picture": r"the video behind the picture \(\d+ bytes\) is left out",
     "unknown chunk, segment, tag, box": "tIME|APP12 Ducky|NOTE|33550|'xml' box",
 }
@@ -85,6 +88,14 @@ def test_every_cell_has_a_file() -> None:
 @pytest.mark.parametrize(("row", "column"), [place for place, cell in IN.items() if cell != "-"])
 def test_in(row: str, column: str) -> None:
     data, cell = FILES[row][column](), IN[row, column]
+    if cell == "error":
+        with pytest.raises(UnsupportedImage, match="the file holds 2 frames"):
+            open_picture(io.BytesIO(data), name="the file")
+        with pytest.warns(DroppedDataWarning, match=f"^the file: {LINES[row]}$"):
+            assert open_picture(io.BytesIO(data), name="the file", first_frame=True).left_out
+        with strictly(), pytest.raises(NotKept, match=LINES[row]):
+            open_picture(io.BytesIO(data), name="the file", first_frame=True)
+        return
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         picture = open_picture(io.BytesIO(data), name="the file")
@@ -116,8 +127,9 @@ def test_what_pillow_opened_is_read_alike() -> None:
                 continue  # Pillow does not open it
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", DroppedDataWarning)
-                theirs = from_pillow(Image.open(io.BytesIO(make())), name="the file")
-                ours = open_picture(io.BytesIO(make()), name="the file")
+                image = Image.open(io.BytesIO(make()))
+                theirs = from_pillow(image, name="the file", first_frame=True)
+                ours = open_picture(io.BytesIO(make()), name="the file", first_frame=True)
             for field in ("profile", "cicp", "exif", "xmp", "text", "iptc", "dpi", "left_out"):
                 assert getattr(theirs, field) == getattr(ours, field), (row, column, field)
 

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from latentcodec.errors import LimitExceeded, UnreadableImage, UnsupportedImage
+from latentcodec.errors import LimitExceeded, UnreadableImage
 from latentcodec.picture.files import open_picture, save_picture
 from latentcodec.picture.guard import PICTURE_FORMATS, open_formats
 from latentcodec.picture.picture import (
@@ -159,18 +159,20 @@ def test_a_tiff_of_many_directories(tmp_path: Path) -> None:
     path = tmp_path / "many.tif"
     path.write_bytes(many_pages(40_000))
     setting = (
-        "import sys\nfrom PIL import Image\nfrom latentcodec.errors import UnsupportedImage\n"
+        "import sys, warnings\nfrom PIL import Image\n"
         "from latentcodec.picture.files import open_picture\n"
         "from latentcodec.picture.picture import from_pillow\n"
     )
     code = (
-        "for work in (open_picture, lambda path: from_pillow(Image.open(path), name='it')):\n    try:\n"
-        "        work(sys.argv[1])\n    except UnsupportedImage as error:\n        print(error)\n"
+        "for work in (open_picture, lambda path: from_pillow(Image.open(path), name='it')):\n"
+        "    with warnings.catch_warnings(record=True) as told:\n"
+        "        warnings.simplefilter('always', UserWarning)\n        work(sys.argv[1])\n"
+        "    print(*(warning.message for warning in told))\n"
     )
     told = run_bounded(setting, code, path, memory=MEMORY, seconds=2).splitlines()
-    assert [line.partition(" holds ")[2].split(",")[0] for line in told] == ["over 1000 frames"] * 2
+    assert [line.partition(": ")[2] for line in told] == ["only the first of its over 1000 pages is kept"] * 2
     path.write_bytes(many_pages(1000))
-    with pytest.raises(UnsupportedImage, match=r"many\.tif holds 1000 frames"):
+    with pytest.warns(DroppedDataWarning, match=r"many\.tif: only the first of its 1000 pages is kept"):
         open_picture(path)
     path.write_bytes(many_pages(1))
     assert open_picture(path).width == 1

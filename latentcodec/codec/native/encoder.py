@@ -22,7 +22,7 @@ from latentcodec.codec.native.coder import EncodedTile, Floats, NativeCodec
 from latentcodec.codec.native.decoder import decode_file, synthesise_picture
 from latentcodec.codec.native.near import NearFiles
 from latentcodec.codec.planes import PATCH, LatentBox, LatentPlane, empty_plane, latent_box, with_halo
-from latentcodec.codec.targets import Attempt, Encoded
+from latentcodec.codec.targets import PSNR, Attempt, Encoded, Measure
 from latentcodec.container.chunks import DEFAULT_LIMITS, Limits
 from latentcodec.container.file import File, Header, Tile, default_tile_size, pack
 from latentcodec.container.header import too_thin
@@ -63,7 +63,7 @@ class NativeEncoder(BaseEncoder):
         """As BaseEncoder says; a picture that is too thin for the model is kept without loss."""
         return super().encode(level) if self._only_exact is None else self._only_exact.encoded
 
-    def attempt(self, level: int, *, measure: bool, rough: bool = False) -> Attempt:
+    def attempt(self, level: int, *, measure: Measure | None, rough: bool = False) -> Attempt:
         """As BaseEncoder says; all attempts of a picture that is too thin for the model are the same."""
         if self._only_exact is not None:
             return replace(self._only_exact, level=level)
@@ -124,9 +124,11 @@ class NativeEncoder(BaseEncoder):
         shown, _ = decode_file(self.codec, than.file, self.limits, None)
         return found if found.psnr is not None and found.psnr > self._psnr(shown.pixels) else None
 
-    def near_enough(self, psnr: float, limit: float = math.inf) -> Attempt | None:
-        """As BaseEncoder says."""
-        return self._near.smallest(psnr, limit) if self._near is not None else None
+    def near_enough(self, measure: Measure, target: float, limit: float = math.inf) -> Attempt | None:
+        """As BaseEncoder says; of a score there is none: 8 bits serve it as well."""
+        if self._near is None or measure is not PSNR:
+            return None
+        return self._near.smallest(target, limit)
 
     def _pixel_file(self, header: Header, tiles: list[Tile]) -> File:
         return File(header, tiles, **self._metadata)
@@ -137,7 +139,7 @@ class NativeEncoder(BaseEncoder):
             return None
         file = self._pixel_file(*lossless)
         data = pack(file)
-        return Attempt(file.header.quality_level, len(data), math.inf, Encoded(file, data))
+        return Attempt(file.header.quality_level, len(data), math.inf, Encoded(file, data), ssimulacra2=100.0)
 
     def _analyse(self, box: LatentBox, level: int) -> Floats:
         peak = self.picture.peak

@@ -30,6 +30,8 @@ Shape = tuple[int, ...]
 MAX_NAME = 512  # characters; the longest of the families known here has 105
 MAX_INDEX_BYTES = 8 << 20  # of a sharded checkpoint; SDXL's UNet needs 0.2 MB
 _HEAD = 512  # bytes that show a file's kind
+# What torch.compile and DataParallel put into the names of what they wrap.
+_WRAPPERS = re.compile(r"(?:(?<=\.)|^)(?:_orig_mod|module)\.")
 # What a download leaves in a weights file's place, by its first bytes.
 _NO_WEIGHTS = (
     (b"version https://git-lfs", "a Git LFS pointer: run `git lfs pull` where it came from"),
@@ -98,11 +100,14 @@ def is_index(path: Path) -> bool:
 def open_checkpoint(path: Path) -> Checkpoint:
     """Open a weights file: safetensors, PyTorch's own, or the index of a sharded one.
 
-    The content decides, not the name. Nothing in the file is executed. Raises UnknownModel where there is no
+    The content decides, not the name. Nothing in the file is executed. Names lack what torch.compile
+    (`_orig_mod.`) and DataParallel (`module.`) put into them. Raises UnknownModel where there is no
     such file, InvalidWeights where it is damaged, truncated, of another kind or holds code, and OSError.
     """
-    if is_index(path):
-        return _read_shards(path)
+    return _without_wrappers(_read_shards(path) if is_index(path) else _open_file(path))
+
+
+def _open_file(path: Path) -> Checkpoint:
     if path.exists() and not path.is_file():  # a pipe would be waited for
         raise InvalidWeights(f"{path}: this is no regular file; name the weights file itself")
     try:
@@ -121,6 +126,15 @@ def open_checkpoint(path: Path) -> Checkpoint:
         if start.startswith(magic.lower()):
             raise InvalidWeights(f"{path}: this is no weights file but {description}")
     raise InvalidWeights(f"{path}: neither a safetensors nor a PyTorch file; it begins {head[:8]!r}")
+
+
+def _without_wrappers(checkpoint: Checkpoint) -> Checkpoint:
+    """The same by shorter names, where all of them stay different."""
+    places = {_WRAPPERS.sub("", name): name for name in checkpoint}
+    if len(places) < len(checkpoint) or all(plain == name for plain, name in places.items()):
+        return checkpoint
+    shapes = {plain: checkpoint.shape(name) for plain, name in places.items()}
+    return Checkpoint(checkpoint.path, shapes, lambda plain: checkpoint[places[plain]], checkpoint.metadata)
 
 
 def _with_plain_names(checkpoint: Checkpoint) -> Checkpoint:
@@ -152,7 +166,7 @@ def _read_shards(path: Path) -> Checkpoint:
     for name in names:
         if not isinstance(name, str) or name != Path(name).name or name.endswith(".json"):
             raise InvalidWeights(f"{path}: names the shard {name!r}, which is no file of its folder")
-    shards = {name: open_checkpoint(path.parent / name) for name in names}
+    shards = {name: _open_file(path.parent / name) for name in names}
     indexed = {(shard, tensor) for tensor, shard in places.items()}
     stored = {(shard, tensor) for shard, checkpoint in shards.items() for tensor in checkpoint}
     for shard, tensor in sorted(indexed - stored):

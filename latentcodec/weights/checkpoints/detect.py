@@ -22,7 +22,7 @@ from latentcodec.nn.stable_diffusion.unet import UNetConfig
 from latentcodec.weights.checkpoints.checkpoint import Checkpoint
 from latentcodec.weights.checkpoints.detected import AUTOENCODER, EPSILON, UNET, VELOCITY, Detected
 from latentcodec.weights.checkpoints.families import AUTOENCODERS, FAMILIES, latent_space
-from latentcodec.weights.checkpoints.layouts import Part, average_name
+from latentcodec.weights.checkpoints.layouts import Part, Transformer, average_name, transformer_of
 from latentcodec.weights.checkpoints.model_files import ModelFiles
 
 OTHER = "other"  # a family of sizes that are not known here: it needs its configuration
@@ -82,6 +82,10 @@ def detect(
         kind, why = autoencoder_kind(model, family)
         if kind != family:
             reasons.append(f"autoencoder {kind}: {why}")
+        if beside := _transformer(model):
+            reasons.append(
+                f"the autoencoder alone: {beside.what}'s transformer and text encoders are not used"
+            )
         if any(re.fullmatch(_AVERAGED, name) for name in model.parts[AUTOENCODER].checkpoint):
             reasons.append("EMA: the autoencoder's plain weights are taken, not its averages (model_ema)")
     if UNET in model.parts:
@@ -161,8 +165,17 @@ def _weights_loaded(model: ModelFiles, averages: bool | None) -> list[str]:
     ]
 
 
+def _transformer(model: ModelFiles) -> Transformer | None:
+    """What stands in the UNet's place in the model's file."""
+    return None if model.whole is None else transformer_of(model.whole)
+
+
 def _kind_hint(model: ModelFiles, kinds: Sequence[str]) -> tuple[str, str] | None:
-    """What a scale that stands beside an autoencoder says of its kind, or its own file's name."""
+    """What a transformer or a scale that stands beside an autoencoder says of its kind, or its own file's
+    name."""
+    beside = _transformer(model)
+    if beside is not None and beside.kind in kinds:
+        return beside.kind, f"beside the transformer of {beside.what}"
     if "scale" in model.notes:
         value, place = model.notes["scale"]
         configs = {kind: AUTOENCODERS[kind] for kind in kinds}

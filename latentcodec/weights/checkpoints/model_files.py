@@ -189,7 +189,9 @@ def _first(folder: Path, stem: str) -> Path | None:
 
 def _diffusers(folder: Path) -> ModelFiles | None:
     """A folder of parts, or of one."""
-    places = {name: folder / name for name in FOLDERS if (folder / name).is_dir()} or {"": folder}
+    # Beside a transformer (SD 3, FLUX) an autoencoder is all that is used.
+    wanted = ("vae",) if (folder / "transformer").is_dir() else tuple(FOLDERS)
+    places = {name: folder / name for name in wanted if (folder / name).is_dir()} or {"": folder}
     parts: dict[str, Part] = {}
     files: list[Path] = []
     for name, place in places.items():
@@ -208,9 +210,7 @@ def _diffusers(folder: Path) -> ModelFiles | None:
             )
     if not parts:
         return None
-    sidecars = [
-        folder / name for name in (*_SIDECARS, *(f"{subfolder}/config.json" for subfolder in FOLDERS))
-    ]
+    sidecars = [folder / name for name in (*_SIDECARS, *(f"{subfolder}/config.json" for subfolder in wanted))]
     files += [sidecar for sidecar in dict.fromkeys(sidecars) if sidecar.is_file()] + _notices(folder)
     scale_from = ("config.json",) if "" in places else ("vae/config.json",)
     return ModelFiles(folder, parts, tuple(files), _diffusers_notes(folder, scale_from))

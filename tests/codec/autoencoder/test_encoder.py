@@ -18,6 +18,7 @@ from latentcodec.codec.autoencoder.latent import LatentCodec, file_chunk
 from latentcodec.codec.autoencoder.reader import LatentReader
 from latentcodec.codec.decoder import decode_with
 from latentcodec.codec.info import info
+from latentcodec.codec.targets import PSNR
 from latentcodec.codec.values.choice import coder_for
 from latentcodec.container.file import (
     Limits,
@@ -201,7 +202,7 @@ def small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_encoder_measures_what_the_decoder_shows(small_pieces: None) -> None:
     codec = kl_codec()
     picture = from_array(photograph(width=300, height=200))
-    attempt = LatentEncoder(codec, picture).attempt(2000, measure=True)
+    attempt = LatentEncoder(codec, picture).attempt(2000, measure=PSNR)
     file = attempt.encoded.file
     decoded, _ = decode_with(LatentReader(codec, file.header, file_chunk(file)), file, Limits(), None)
     assert attempt.psnr == pytest.approx(psnr(picture.pixels, decoded.pixels), abs=1e-6)

@@ -30,6 +30,7 @@ import numpy as np, re, torch
 from pathlib import Path
 from latentcodec.codec.autoencoder import encoder
 from latentcodec.codec.autoencoder.latent import LatentCodec
+from latentcodec.codec.targets import PSNR
 from latentcodec.picture.picture import from_array
 from latentcodec.nn.stable_diffusion.autoencoder import SD_VAE, AutoencoderKL
 from latentcodec.weights.checkpoints.detected import AUTOENCODER, Detected
@@ -47,9 +48,9 @@ loaded = LoadedAutoencoder(module, detected, Identity("kl", "other", "ab" * 32))
 codec = LatentCodec(loaded, torch.device("cpu"))
 picture = lambda side: from_array(np.random.default_rng(1).integers(0, 256, (side, side, 3), np.uint8))
 encoder.STEPS = (0,) * 4 + (1,) * 6
-encoder.LatentEncoder(codec, picture(400), effort=4).attempt(2000, measure=True)
+encoder.LatentEncoder(codec, picture(400), effort=4).attempt(2000, measure=PSNR)
 tell("refined")
-encoder.LatentEncoder(codec, picture(768)).attempt(2000, measure=True)  # one piece, the largest
+encoder.LatentEncoder(codec, picture(768)).attempt(2000, measure=PSNR)  # one piece, the largest
 tell("plain")
 """
 

@@ -300,13 +300,105 @@ def test_other_sizes_are_told() -> None:
         (["emb_params"], "a textual inversion"),
         (["model.diffusion_model.joint_blocks.0.x"], "Stable Diffusion 3"),
         (["double_blocks.0.img_attn.norm.key_norm.scale"], "FLUX"),
-        (["0.weight", "1.conv.0.weight"], "one half"),
+        (["0.weight", "1.conv.0.weight"], "a tiny autoencoder's encoder alone: give the folder"),
+        (["1.weight", "3.conv.0.weight"], "a tiny autoencoder's decoder alone: give the folder"),
+        (["encoder.conv_in.weight", "encoder.x"], "an autoencoder's encoder alone: nothing can be decoded"),
+        (["up.0.block.0.norm1.weight"], "an autoencoder's decoder alone: pictures cannot be compressed"),
+        (["down_blocks.0.resnets.0.norm1.weight"], "an autoencoder's encoder alone"),
         (["layer1.weight", "layer2.weight"], "no network that this version knows; its 2 tensors"),
     ],
 )
 def test_what_is_no_model_of_ours(names: list[str], message: str) -> None:
     with pytest.raises(InvalidWeights, match=message):
         model({name: torch.empty(1) for name in names})
+
+
+@pytest.mark.parametrize("kind", ["kl-sd", "kl-flux", "taesd", "taef2"])
+@pytest.mark.parametrize("prefix", ["", "vae.", "first_stage_model."])
+def test_a_decoder_alone_is_named_as_such(kind: str, prefix: str) -> None:
+    halves = {prefix + name: tensor for name, tensor in meta(kind).items() if not name.startswith("encoder.")}
+    with pytest.raises(InvalidWeights, match=r"model\.safetensors: holds an autoencoder's decoder alone"):
+        model(halves)
+
+
+@pytest.mark.parametrize(
+    ("what", "sign", "kind"),
+    [("Stable Diffusion 3", "joint_blocks", "kl-sd3"), ("FLUX", "double_blocks", "kl-flux")],
+)
+@pytest.mark.parametrize("prefix", ["vae.", "first_stage_model."])
+@pytest.mark.parametrize("transformer", ["model.diffusion_model.", ""])
+def test_the_autoencoder_of_a_whole_model(
+    what: str, sign: str, kind: str, prefix: str, transformer: str
+) -> None:
+    """Names as in the files of Stability and ComfyUI; the wide ones are those that no network here has."""
+    others = (
+        *(
+            f"{transformer}{sign}.0.img_attn.qkv.weight",
+            f"{transformer}img_in.weight",
+            f"{transformer}scaled_fp8",
+        ),
+        *("text_encoders.clip_l.transformer.text_model.embeddings.token_embedding.weight",),
+        *("text_encoders.t5xxl.transformer.shared.weight", "text_encoders.clip_g.logit_scale"),
+    )
+    state = dict.fromkeys(others, torch.empty(1)) | {prefix + name: part for name, part in meta(kind).items()}
+    found = model(state, "a.safetensors")
+    detected = detect(found)
+    assert (detected.kind, detected.components) == (kind, ("autoencoder",))
+    assert f"beside the transformer of {what}" in detected.reasons[0]
+    assert (
+        detected.reasons[1] == f"the autoencoder alone: {what}'s transformer and text encoders are not used"
+    )
+    check_parts(found, detected)
+    if transformer:  # what else there is is still an error
+        with pytest.raises(InvalidWeights, match="1 unexpected: other"):
+            model(state | {"other": torch.empty(1)})
+
+
+def test_a_whole_model_in_ldm_layout_has_its_autoencoder_under_vae(tmp_path: Path) -> None:
+    rules = key_tables.autoencoder_ldm(meta("kl-flux"))
+    state = {"model.diffusion_model.double_blocks.0.x": torch.empty(1)}
+    found = model(state | in_layout(meta("kl-flux"), rules, "vae."))
+    assert detect(found).kind == "kl-flux"
+    check_parts(found, detect(found))
+
+
+@pytest.mark.parametrize(
+    "wrapped",
+    [
+        "module.{}",
+        "_orig_mod.{}",
+        "module._orig_mod.{}",
+        "_orig_mod.module.{}",
+        "vae._orig_mod.{}",
+        "module.vae.{}",
+        "{half}._orig_mod.{rest}",
+    ],
+)
+def test_what_torch_wraps_around_names_is_taken_off(tmp_path: Path, wrapped: str) -> None:
+    vae = random_network(lambda: TinyAutoencoder(AUTOENCODERS["taesd"])).state_dict()  # type: ignore[arg-type]
+    path = tmp_path / "a.safetensors"
+    halves = {name: name.partition(".") for name in vae}
+    named = {wrapped.format(name, half=halves[name][0], rest=halves[name][2]): vae[name] for name in vae}
+    save_file(named, path)
+    found = open_model(path)
+    assert detect(found).kind == "taesd"
+    check_parts(found, detect(found))
+    (part,) = found.parts.values()
+    assert all(torch.equal(part.checkpoint[name], vae[name]) for name in vae)
+    save_file(named | {next(iter(vae)): torch.zeros(1)}, path)  # two of one name: nothing is taken off
+    if wrapped == "module.{}":
+        with pytest.raises(InvalidWeights):
+            check_parts(open_model(path), detect(open_model(path)))
+
+
+def test_a_folder_with_a_transformer_is_its_autoencoder(tmp_path: Path) -> None:
+    vae = random_network(lambda: TinyAutoencoder(AUTOENCODERS["taef1"])).state_dict()  # type: ignore[arg-type]
+    for name in ("vae", "transformer", "text_encoder"):
+        (tmp_path / name).mkdir()
+        save_file(vae if name == "vae" else {"x": torch.zeros(1)}, tmp_path / name / "model.safetensors")
+    found = open_model(tmp_path)
+    assert list(found.parts) == ["autoencoder"]
+    assert [file.parent.name for file in found.files] == ["vae"]
 
 
 def test_sidecars(tmp_path: Path) -> None:
