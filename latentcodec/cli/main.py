@@ -25,7 +25,7 @@ from latentcodec.cli.generate.commands import depth2img, generate, img2img, inpa
 from latentcodec.cli.info import info
 from latentcodec.cli.models import models
 from latentcodec.cli.signals import undone_by_signals
-from latentcodec.cli.train import train
+from latentcodec.cli.training.run import train
 from latentcodec.threads import spin_briefly
 
 _INTERRUPTED = 130  # 128 + SIGINT, as shells report it

@@ -14,7 +14,7 @@ import click
 
 from latentcodec.cli.console import say, say_result
 from latentcodec.cli.options import Number, device_option, exclusive
-from latentcodec.cli.training_progress import TrainingProgress, prior_line
+from latentcodec.cli.training.progress import TrainingProgress, prior_line
 
 if TYPE_CHECKING:
     from latentcodec.training.prior.data import Examples

@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from latentcodec.cli import train_prior
-from latentcodec.cli.training_progress import prior_line
+from latentcodec.cli.training.progress import prior_line
 from latentcodec.codec.values.prior_file import read_prior, stored_path
 from latentcodec.training.data import is_held_out
 from latentcodec.training.prior.data import Examples

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from latentcodec.cli.training_progress import duration, line
+from latentcodec.cli.training.progress import duration, line
 from latentcodec.nn.native.model import NativeModel
 from latentcodec.training.native.export import export
 from latentcodec.weights.native import read_weights

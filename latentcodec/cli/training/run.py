@@ -16,9 +16,9 @@ import click
 
 from latentcodec.cli.console import Failure, cell, say, say_result, show_table
 from latentcodec.cli.options import Number, device_option, exclusive
-from latentcodec.cli.train_pack import pack
-from latentcodec.cli.train_prior import prior
-from latentcodec.cli.training_progress import TrainingProgress, evaluation_progress
+from latentcodec.cli.training.pack import pack
+from latentcodec.cli.training.prior import prior
+from latentcodec.cli.training.progress import TrainingProgress, evaluation_progress
 
 if TYPE_CHECKING:
     from latentcodec.training.native.evaluate import Point
