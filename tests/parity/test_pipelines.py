@@ -22,11 +22,11 @@ from latentcodec.generate.inpaint import inpaint
 from latentcodec.generate.latents import encode, to_tensor
 from latentcodec.generate.text_to_image import text_to_image
 from latentcodec.generate.upscale import upscale
+from latentcodec.weights.checkpoints.detected import VELOCITY
 from tests.conftest import photograph
 from tests.parity.pipelines import (
     PROMPTS,
     SEEDS,
-    VELOCITY,
     Pair,
     check,
     expected_latents,
