@@ -40,7 +40,7 @@ def test_precisions() -> None:
         choose_dtype("half", CPU)
 
 
-@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+@pytest.mark.parametrize("dtype", [pytest.param("float16", marks=pytest.mark.slow), "bfloat16"])
 def test_an_autoencoder_whose_halves_overflow_is_float32(
     toy_folder: Path, monkeypatch: pytest.MonkeyPatch, dtype: str
 ) -> None:
