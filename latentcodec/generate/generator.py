@@ -251,7 +251,7 @@ class Generator:
         need(self.model, DEPTH_PLANES, "depth to image")
         pixels = to_pixels(as_picture(self.model, image), size)
         like = torch.empty(0, dtype=self.model.dtype, device=self.model.device)
-        depth = estimate_depth(self.model, to_tensor(pixels, 1, like))
+        depth = estimate_depth(self.model, to_tensor(pixels, self.model.downscale, like))
         latents = self.model.encode(pixels)
         return self._make(
             DEPTH_TO_IMAGE,
@@ -324,7 +324,8 @@ class Generator:
             eta=options.get("eta"),
             strength=strength,
         )
-        at_once = options.get("batch") or (MAX_BATCH if model.device.type == "cuda" else 1)
+        usual = MAX_BATCH if model.device.type == "cuda" else 1
+        at_once = whole("batch", options.get("batch") or usual, 1, MAX_COUNT)
         batches = range(0, len(seeds), at_once)
         images: list[Image.Image] = []
         latents: list[Tensor] = []

@@ -12,7 +12,6 @@ the device while it works (`Model.on_device`).
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -27,15 +26,16 @@ from latentcodec.diffusion.prediction import Prediction
 from latentcodec.diffusion.schedule import NoiseSchedule
 from latentcodec.errors import InvalidArgument, ModelError, UnknownModel
 from latentcodec.generate.conditioning import TextTowers
-from latentcodec.generate.defaults import Defaults, defaults_of
+from latentcodec.generate.defaults import Defaults, defaults_of, needs_few_steps, with_scheduler
 from latentcodec.generate.latents import decode, encode, to_images, to_tensor
-from latentcodec.nn.device import choose_device, full_precision
+from latentcodec.nn.device import choose_device, full_precision, placed
 from latentcodec.nn.graphs import Graphed
 from latentcodec.nn.stable_diffusion.depth import DepthEstimator
 from latentcodec.nn.stable_diffusion.unet import UNet
 from latentcodec.picture.picture import Pixels
 from latentcodec.weights.checkpoints.detected import UNET, VELOCITY, Detected, describe
 from latentcodec.weights.checkpoints.families import AUTOENCODERS, FAMILIES, latent_space
+from latentcodec.weights.checkpoints.model_files import read_json
 from latentcodec.weights.load import (
     LoadedAutoencoder,
     load_autoencoder,
@@ -56,7 +56,7 @@ UPSCALER_SCHEDULE = NoiseSchedule(beta_start=1e-4, beta_end=0.02)  # stability, 
 # What a device needs free beside the weights, in bytes: the decoder's maps at 1024x1024.
 WORKING_MEMORY = 4 << 30
 FEW_STEPS = 8  # up to which a model's UNet runs as CUDA graphs
-_TURBO = re.compile(r"turbo", re.IGNORECASE)
+_SCHEDULER = "scheduler/scheduler_config.json"
 _NO_MEMORY = ("not enough memory", "can't allocate memory")  # of the CPU's allocator, which has no class
 
 PathLike = str | os.PathLike[str]
@@ -166,23 +166,6 @@ def check_finite(model: Model, x: Tensor, what: str) -> None:
 
 
 @contextmanager
-def placed(modules: Sequence[nn.Module], device: torch.device) -> Iterator[None]:
-    """Modules on a device while the block runs; then their tensors are the ones that they were before."""
-    parts = [part for module in modules for part in module.modules()]
-    homes = [(part._parameters, dict(part._parameters)) for part in parts]  # what stands there is put back
-    try:
-        for tensors, home in homes:
-            for name, tensor in home.items():
-                if tensor is not None:
-                    moved = tensor.to(device, non_blocking=True)
-                    tensors[name] = nn.Parameter(moved, requires_grad=False)
-        yield
-    finally:
-        for tensors, home in homes:
-            tensors.update(home)
-
-
-@contextmanager
 def memory_errors(model: Model) -> Iterator[None]:
     """Turns a device's or the machine's lack of memory into a ModelError that says what would help."""
     try:
@@ -240,7 +223,10 @@ def open_model(
     towers = TextTowers(text, second, detected.family)
     merged = tuple(_merge(lora, unet.module, towers) for lora in loras)
     stored = resolve(model)
-    few_steps = any(_TURBO.search(name) for name in (stored.name, stored.path.name, stored.source))
+    stated = read_json(stored.path / _SCHEDULER) if stored.path.is_dir() else {}
+    names = (stored.name, stored.path.name, Path(stored.source).name)
+    few_steps = needs_few_steps(names, stated)
+    defaults = defaults_of(detected.family, detected.prediction, few_steps=few_steps)
     loaded = Model(
         name=stored.name,
         detected=detected,
@@ -251,7 +237,7 @@ def open_model(
         autoencoder=autoencoder,
         towers=towers,
         schedule=UPSCALER_SCHEDULE if detected.family == "x4" else NoiseSchedule(),
-        defaults=defaults_of(detected.family, detected.prediction, few_steps=few_steps),
+        defaults=with_scheduler(defaults, stated),
         depth=depth,
         fast=fast,
         vae=None if vae is None else Path(vae).name,
@@ -259,6 +245,8 @@ def open_model(
         fingerprint=stored.fingerprints.get(UNET),
         notes=[describe(detected)],
     )
+    if stated.get("rescale_betas_zero_snr") is True:
+        loaded.notes.append("its scheduler asks for a schedule that ends in pure noise; ours does not")
     _place(loaded, offload)
     if compile:
         loaded.call = torch.compile(unet.module)
@@ -278,32 +266,35 @@ def choose_dtype(name: str, device: torch.device) -> torch.dtype:
 
 def _autoencoder(model: PathLike, vae: PathLike | None, family: str, dtype: torch.dtype) -> LoadedAutoencoder:
     """The model's autoencoder, or another of the same latents, in the precision that it bears."""
-    space, kind = latent_space(family), FAMILIES[family].autoencoder
-    loaded = load_autoencoder(model if vae is None else vae, dtype=dtype)
-    if latent_space(loaded.identity.kind) != space:
-        if not any("is assumed" in reason for reason in loaded.detected.reasons):
-            raise InvalidArgument(
-                f"vae {os.fspath(vae or model)}: it is {loaded.identity.kind}, and {family} works on latents "
-                f"of {kind}, which are others; leave it out, or name one of these"
-            )
-        loaded = load_autoencoder(model if vae is None else vae, dtype=dtype, kind=kind)
+    place = model if vae is None else vae
+    loaded = _of_latents(place, family, FAMILIES[family].autoencoder, dtype, "vae")
     if dtype.itemsize == 2 and getattr(loaded.module.config, "needs_float32", False):
         loaded.module.float()
     return loaded
 
 
+def _of_latents(
+    place: PathLike, family: str, kind: str, dtype: torch.dtype, option: str
+) -> LoadedAutoencoder:
+    """An autoencoder that has a family's latents, such as one of `kind`, which is believed where only a name
+    could tell. Raises InvalidArgument for others."""
+    loaded = load_autoencoder(place, dtype=dtype)
+    if latent_space(loaded.identity.kind) == latent_space(family):
+        return loaded
+    if any("is assumed" in reason for reason in loaded.detected.reasons):
+        return load_autoencoder(place, dtype=dtype, kind=kind)
+    raise InvalidArgument(
+        f"{option} {os.fspath(place)}: it is {loaded.identity.kind}, and {family} works on latents of "
+        f"{FAMILIES[family].autoencoder}, which are others; use {kind}",
+        (option,),
+    )
+
+
 def _fast(chosen: bool | PathLike, family: str, dtype: torch.dtype) -> LoadedAutoencoder:
     """The tiny autoencoder that is named, or the first of the store that has the family's latents."""
-    space = latent_space(family)
-    if not isinstance(chosen, bool):
-        loaded = load_autoencoder(chosen, dtype=dtype)
-        if latent_space(loaded.identity.kind) != space:
-            raise InvalidArgument(
-                f"fast decode {os.fspath(chosen)}: it is {loaded.identity.kind}, which has not the latents "
-                f"of {family}; use {_tiny_kind(family)}"
-            )
-        return loaded
     kind = _tiny_kind(family)
+    if not isinstance(chosen, bool):
+        return _of_latents(chosen, family, kind, dtype, "fast_decode")
     for stored in list_models():
         if stored.detected is not None and stored.detected.family == kind:
             return load_autoencoder(stored.name, dtype=dtype)
