@@ -21,7 +21,6 @@ from torch import Tensor
 
 from benchmarks.peers.diffusion import DiffusionPair, reference_unet, reference_vae, share
 from latentcodec.generate.defaults import settle
-from latentcodec.generate.generator import Options
 from latentcodec.generate.text_to_image import Task, conditions
 from latentcodec.nn.stable_diffusion.autoencoder import SD_VAE, AutoencoderKL
 from latentcodec.nn.stable_diffusion.unet import SD15, X4_UPSCALER, UNet
@@ -152,7 +151,7 @@ def generation(
     model = pair.ours.model
     clock = time.process_time if model.device.type == "cpu" else _device_clock(model.device)
     image = Image.effect_noise((side, side), 60).convert("RGB")
-    common = Options(seed=1, guidance=0.0)
+    common: dict[str, Any] = {"seed": 1, "guidance": 0.0}
     given = {"guidance_scale": 0.0, "generator": torch.Generator().manual_seed(1)}
     size = {"height": side, "width": side}
     with torch.inference_mode():
