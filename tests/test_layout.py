@@ -75,7 +75,6 @@ ORDER: dict[str, tuple[str, ...]] = {
         "text",
         "directories",
         "colour",
-        "beside",
         "formats",
         "metadata",
         "guard",

@@ -9,7 +9,6 @@ from __future__ import annotations
 import dataclasses
 import io
 import os
-import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,7 +22,8 @@ from latentcodec.container.chunks import DEFAULT_LIMITS, SIGNATURE
 from latentcodec.container.file import Limits
 from latentcodec.container.salvage import Report
 from latentcodec.picture.files import open_picture
-from latentcodec.picture.picture import DroppedDataWarning, Picture
+from latentcodec.picture.notices import report
+from latentcodec.picture.picture import Picture
 from latentcodec.picture.samples import Plane
 from latentcodec.picture.similarity.comparison import Similarity, compare_pictures
 
@@ -221,11 +221,7 @@ def _open(name: str, data: bytes, codec: Codec) -> tuple[Picture, int]:
 def _compared(first: tuple[Picture, int | None], second: tuple[Picture, int | None]) -> Comparison:
     (a, first_bytes), (b, second_bytes) = first, second
     if (a.profile, a.cicp) != (b.profile, b.cicp):
-        warnings.warn(
-            "the pictures have different colour profiles: their values are compared as they stand",
-            DroppedDataWarning,
-            stacklevel=3,
-        )
+        report("the pictures", "they have different colour profiles: values are compared as they stand")
     found = compare_pictures(a, b)
     fields = {field.name: getattr(found, field.name) for field in dataclasses.fields(found)}
     return Comparison(**fields, first_bytes=first_bytes, second_bytes=second_bytes)

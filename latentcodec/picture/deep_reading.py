@@ -227,10 +227,11 @@ def describe_tiff(file: BinaryIO) -> str:
     """What samples a TIFF has that Pillow does not read; its tags have been checked (guard.py)."""
     file.seek(0)
     head = file.read(8)
+    head += file.read(8) if head[2:3] == b"\x2b" else b""  # BigTIFF
     if not head.startswith(tuple(TiffImagePlugin.PREFIXES)):
         return ""
-    tags = TiffImagePlugin.ImageFileDirectory_v2(head)
     try:
+        tags = TiffImagePlugin.ImageFileDirectory_v2(head)
         file.seek(tags.next)
         tags.load(file)
         samples, bits = tags.get(_SAMPLES, 1), max(tags.get(_BITS_TAG, (1,)))

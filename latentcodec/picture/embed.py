@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from latentcodec.picture.beside import Resolution
 from latentcodec.picture.colour.points import name_of
 from latentcodec.picture.colour.profiles import profile_of, to_srgb
 from latentcodec.picture.deep_reading import EXTRA
+from latentcodec.picture.formats.beside import Resolution
 from latentcodec.picture.formats.boxes import with_jp2_boxes, with_nclx
 from latentcodec.picture.formats.exif import resolution_of
 from latentcodec.picture.formats.jpeg import jpeg_extra

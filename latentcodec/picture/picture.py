@@ -21,7 +21,6 @@ import numpy.typing as npt
 from PIL import Image, UnidentifiedImageError
 
 from latentcodec.errors import InvalidArgument, LatentCodecError, LimitExceeded, UnreadableImage
-from latentcodec.picture.beside import Beside, Resolution, joined, sound_resolution
 from latentcodec.picture.colour.points import Cicp
 from latentcodec.picture.colour.profiles import (
     adobe_rgb_profile,
@@ -33,6 +32,7 @@ from latentcodec.picture.colour.profiles import (
 from latentcodec.picture.deep_reading import read_deep
 from latentcodec.picture.formats import exif as exif_bytes
 from latentcodec.picture.formats import xmp as packets
+from latentcodec.picture.formats.beside import Beside, Resolution, joined, sound_resolution
 from latentcodec.picture.formats.frames import CLOSED, choose_frame, load_pixels
 from latentcodec.picture.formats.info import read_info
 from latentcodec.picture.formats.scan import read_file

@@ -1,6 +1,7 @@
 """Picture files and EXIF with changes: a picture comes out, or an error of the library's; soon, and small.
 
 seeds ─┬─ files of each format: bytes; of PNG with its CRC-32s made anew ─► open_picture ─┐
+       ├─ files with one kind of data beside the picture each, the same ──► open_picture ─┤
        ├─ EXIF with changes, in JPEG, PNG, WebP, AVIF, and TIFF itself ───► open_picture ─┼─► save_picture
        └─ EXIF with changes, as an .lci file may hold it ─────────────────► Picture ──────┘
 
@@ -31,6 +32,7 @@ from latentcodec.picture.files import open_picture, save_picture
 from latentcodec.picture.picture import Picture, to_pillow
 from tests.fuzz.mutate import mutated
 from tests.fuzz.run import run_for
+from tests.picture import beside_files as beside
 from tests.picture.tiff_bytes import claiming, many_pages, tiff, with_exif_segments
 
 CASES = int(os.environ.get("LATENTCODEC_FUZZ_CASES", "2000"))
@@ -116,6 +118,8 @@ def seeds() -> Seeds:
         saved(alpha, "TGA", compression="tga_rle"),
     ]
     files["EXIF"] = exifs()
+    files["beside"] = [make() for row in beside.FILES.values() for make in row.values()]
+    files["beside"] = [data for data in files["beside"] if len(data) < 20_000]
     return files
 
 
@@ -166,7 +170,7 @@ def case(seed: int, number: int, files: Seeds) -> tuple[str, bytes]:
         ]
         return kind, exif if kind == "stored" else random.choice(embed)()
     data = mutated(random, random.choice(files[kind]), files[random.choice(list(files))])
-    return kind, with_sums(data) if kind == "PNG" and random.random() < 0.9 else data
+    return kind, with_sums(data) if data.startswith(b"\x89PNG") and random.random() < 0.9 else data
 
 
 def outcome(kind: str, data: bytes, number: int) -> str:
@@ -202,7 +206,7 @@ def test_changed_pictures() -> None:
         assert 0 < came_to[kind, "opened"] < total
 
 
-@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "AVIF", "TIFF", "other"])
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "AVIF", "TIFF", "other", "beside"])
 def test_seeds_are_opened(kind: str) -> None:
     came_to = [outcome(kind, data, 0) for data in seeds()[kind]]
     assert set(came_to) <= {"opened", "UnsupportedImage"}  # the last: animations

@@ -164,8 +164,7 @@ def _share(first: Ints, plane: Ints) -> int:
 def _walk(first: Ints, shares: list[int], shape: tuple[int, ...], peak: int, step: int, code: _Code) -> Ints:
     """Go through all samples; the planes that a decoder gets.
 
-    code(channel, part, step, expected, rows, low bits) -> values, the last four (n,): the part's
-    positions row by row.
+    code(channel, part, step, expected, rows, low bits) -> values; the last three and these (n,), row by row.
     """
     samples, magnitudes = np.zeros(shape, np.int32), np.zeros(shape, np.int32)
     samples[:, 0, 0] = first

@@ -101,7 +101,10 @@ def _light(point: Point) -> npt.NDArray[np.float64]:
 
 def _colorants(of: Chromaticities) -> npt.NDArray[np.float64]:
     """Columns: XYZ of full red, green and blue, which together are the white."""
-    primaries = np.stack([[x, y, 1 - x - y] for x, y in (of.red, of.green, of.blue)], 1)
+    points = (of.red, of.green, of.blue)
+    if not all(-0.5 <= each <= 1.5 for point in points for each in point):  # blue of some is below 0
+        raise ValueError("a primary lies far beyond all light")
+    primaries = np.stack([[x, y, 1 - x - y] for x, y in points], 1)
     if abs(np.linalg.det(primaries)) < 1e-4:
         raise ValueError("the primaries lie on one line")
     return primaries * np.linalg.solve(primaries, _light(of.white))

@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import BinaryIO
 
-from latentcodec.picture.beside import MOST_BYTES, Beside, Resolution, sound_resolution
 from latentcodec.picture.colour.points import Cicp
+from latentcodec.picture.formats.beside import MOST_BYTES, Beside, Resolution, sound_resolution
 from latentcodec.picture.formats.photoshop import iptc_of
 from latentcodec.picture.notices import report
 

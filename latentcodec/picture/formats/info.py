@@ -9,8 +9,8 @@ from typing import Any
 
 from PIL import Image
 
-from latentcodec.picture.beside import Beside, Resolution, joined, sound_resolution
 from latentcodec.picture.colour.points import Cicp
+from latentcodec.picture.formats.beside import Beside, Resolution, joined, sound_resolution
 from latentcodec.picture.formats.photoshop import iptc_of
 from latentcodec.picture.formats.png import RAW_PROFILE, take_raw_profile
 from latentcodec.picture.formats.tiff import read_psd, read_tags

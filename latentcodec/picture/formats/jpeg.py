@@ -12,8 +12,8 @@ from collections.abc import Iterator
 
 from PIL import JpegImagePlugin
 
-from latentcodec.picture.beside import MOST_BYTES, Beside, sound_resolution
 from latentcodec.picture.formats import xmp as packets
+from latentcodec.picture.formats.beside import MOST_BYTES, Beside, sound_resolution
 from latentcodec.picture.formats.photoshop import as_resources, iptc_of, left_out
 from latentcodec.picture.notices import report
 from latentcodec.picture.text import Text, decoded

@@ -16,8 +16,8 @@ from typing import BinaryIO
 
 from PIL import PngImagePlugin
 
-from latentcodec.picture.beside import MOST_BYTES, Beside, sound_resolution
 from latentcodec.picture.colour.points import Cicp
+from latentcodec.picture.formats.beside import MOST_BYTES, Beside, sound_resolution
 from latentcodec.picture.formats.photoshop import iptc_of, left_out
 from latentcodec.picture.notices import report
 from latentcodec.picture.text import MAX_KEY_BYTES, MAX_TEXTS, Text, add_png_text, decoded

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import BinaryIO
 
-from latentcodec.picture.beside import Beside
+from latentcodec.picture.formats.beside import Beside
 from latentcodec.picture.notices import report
 
 __all__ = ["is_webp", "read_webp"]

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from typing import BinaryIO
 
-from latentcodec.picture.beside import Beside
 from latentcodec.picture.formats import png
+from latentcodec.picture.formats.beside import Beside
 from latentcodec.picture.formats.boxes import JP2_START, is_heif, read_heif, read_jp2
 from latentcodec.picture.formats.jpeg import START, read_jpeg
 from latentcodec.picture.formats.riff import is_webp, read_webp

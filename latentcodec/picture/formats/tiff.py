@@ -10,7 +10,7 @@ from typing import Any
 
 from PIL import Image, TiffTags
 
-from latentcodec.picture.beside import Beside, sound_resolution
+from latentcodec.picture.formats.beside import Beside, sound_resolution
 from latentcodec.picture.formats.photoshop import IPTC, iptc_of, left_out
 from latentcodec.picture.notices import report
 

@@ -34,7 +34,7 @@ from latentcodec.errors import (
     TargetUnreachable,
 )
 from latentcodec.nn.stable_diffusion.autoencoder import AutoencoderConfig
-from latentcodec.picture.picture import Picture, from_array
+from latentcodec.picture.picture import Picture, from_array, with_depth
 from tests.conftest import photograph, psnr
 from tests.toy_autoencoder import kl_codec
 
@@ -214,3 +214,29 @@ def test_the_sd_layout_at_full_size() -> None:
     data, decoded = round_trip(codec, from_array(photograph(width=256, height=192)))
     assert (decoded.width, decoded.height) == (256, 192)
     assert len(data) > 100
+
+
+@pytest.mark.parametrize("bits", [10, 16])
+def test_pictures_of_more_than_8_bits_keep_their_depth(toy: Codec, bits: int) -> None:
+    pixels = photograph(width=61, height=45)
+    deep = with_depth(from_array(pixels.astype(np.uint16) * 257), bits)
+    deep = replace(deep, alpha=deep.pixels[..., 0].copy())
+    data = toy.encode(deep, quality=50)
+    assert info(data).depth == bits
+    shown, _ = toy.decode_picture(data)
+    assert shown.bit_depth == bits
+    assert shown.alpha is not None
+    assert np.array_equal(shown.alpha, deep.alpha)
+    # The same latents as of 8 bits, hence about the same picture, less rounding to 8 bits.
+    flat, _ = toy.decode_picture(toy.encode(replace(from_array(pixels), alpha=pixels[..., 0]), quality=50))
+    assert np.abs(255 / deep.peak * shown.pixels - flat.pixels).mean() < 1
+    assert len(np.unique(shown.pixels)) > 256
+
+
+def test_refinement_and_targets_take_deep_pictures(toy: Codec) -> None:
+    pixels = photograph(width=48, height=40).astype(np.uint16) * 257
+    plain, refined = (toy.encode(pixels, quality=50, effort=effort) for effort in (3, 4))
+    assert plain != refined
+    asked = psnr(pixels / 257, toy.decode_array(plain) / 257) - 0.5
+    met = toy.encode(pixels, min_psnr=asked)
+    assert psnr(pixels / 257, toy.decode_array(met) / 257) >= asked
