@@ -210,8 +210,8 @@ def _search(planned: Plan, path: str, suffixes: Collection[str]) -> list[Path]:
                 found.append(child)
     if others:
         kinds = ", ".join(sorted(others)[:_NAMED]) + (", ..." if len(others) > _NAMED else "")
-        shown = click.format_filename(path)
-        planned.passed_over.append(f"{shown}: {others.total()} other files are left alone ({kinds})")
+        left = f"files of other kinds are left alone: {others.total()} ({kinds})"
+        planned.passed_over.append(f"{click.format_filename(path)}: {left}")
     return sorted(found)
 
 
@@ -307,7 +307,7 @@ def run_jobs(planned: Plan, work: Callable[[Job], Done], label: str, *, quiet: b
     if failed and count > 1:
         say_error(f"{failed} of {count} files failed")
     if folders and (count or folders > 1):
-        say_error(f"{folders} folders gave nothing, as said above")
+        say_error(f"folders without any result, named above: {folders}")
     if failed or folders:
         raise click.exceptions.Exit(1)
 

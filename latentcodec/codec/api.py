@@ -10,10 +10,8 @@ model decode with any Codec, as long as their model is there.
 
 from __future__ import annotations
 
-import math
 import os
-from collections.abc import Callable
-from functools import cached_property, lru_cache, partial
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +20,6 @@ from PIL import Image
 from latentcodec.atomic import write_atomically
 from latentcodec.codec.arguments import (
     DEFAULT_EFFORT,
-    DEFAULT_QUALITY,
     NATIVE,
     ImageLike,
     PathLike,
@@ -34,22 +31,12 @@ from latentcodec.codec.arguments import (
 )
 from latentcodec.codec.decoder import decode_with, read
 from latentcodec.codec.lossless import PixelEncoder, PixelReader
-from latentcodec.codec.targets import (
-    PSNR,
-    SSIMULACRA2,
-    Attempt,
-    bytes_of_bpp,
-    meet_bpp,
-    meet_measure,
-    meet_size,
-)
 from latentcodec.container.autoencoder import SCALAR
 from latentcodec.container.chunks import DEFAULT_LIMITS
-from latentcodec.container.file import Goal, Limits
+from latentcodec.container.file import Limits
 from latentcodec.container.header import EXTERNAL_MODEL, PIXELS
-from latentcodec.container.quality import level_of_quality
 from latentcodec.container.salvage import Report
-from latentcodec.errors import InvalidArgument, TargetUnreachable
+from latentcodec.errors import InvalidArgument
 from latentcodec.picture.files import open_picture, save_picture
 from latentcodec.picture.notices import strictly
 from latentcodec.picture.picture import Picture, to_array, to_pillow
@@ -209,7 +196,7 @@ class Codec:
         stays over 1 % under a size, and no file without loss fits), UnsupportedImage, UnreadableImage,
         LimitExceeded (pixels or profile).
         """
-        numbers = check_encoding(
+        asked = check_encoding(
             self.model,
             quality=quality,
             target_size=target_size,
@@ -229,40 +216,7 @@ class Codec:
             if lossless:
                 return PixelEncoder(picture, effort=effort, strip=strip, limits=self.limits).encode(0).data
             encoder = self._encoder(picture, strip, quantiser, effort, latents)
-        measure = PSNR if min_psnr is not None else SSIMULACRA2 if min_ssimulacra2 is not None else None
-
-        def attempt(level: int, *, rough: bool = False) -> Attempt:
-            return encoder.attempt(level, measure=measure, rough=rough)
-
-        if measure is None and target_size is target_bpp is None:
-            encoded = encoder.encode(level_of_quality(numbers.get("quality", DEFAULT_QUALITY)))
-            size = len(encoded.data)
-            other = encoder.without_loss(size) or encoder.near(size, encoded)
-            return encoded.data if other is None or size < other.size else other.encoded.data
-        quick = partial(attempt, rough=True) if encoder.slow else None
-        exact = encoder.without_loss()
-        if measure is not None:
-            ((name, target),) = numbers.items()
-            met = _met(
-                lambda: meet_measure(attempt, target, measure, quick, exact),
-                lambda met: encoder.near_enough(measure, target, met.size if met else math.inf),
-            )
-            goal = Goal(name.removeprefix("min_"), target, met.psnr, met.ssimulacra2)
-            return encoder.finish(met, goal)
-        pixels = picture.width * picture.height
-        if target_bpp is not None:
-            limit = bytes_of_bpp(numbers["target_bpp"], pixels)
-            search = partial(meet_bpp, attempt, numbers["target_bpp"], pixels, quick, exact)
-        else:
-            limit = math.floor(numbers["target_size"])
-            search = partial(meet_size, attempt, limit, quick, exact)
-
-        def nearer(met: Attempt | None) -> Attempt | None:
-            if met is not None and met.psnr == math.inf:
-                return None
-            return encoder.near(limit, met.encoded if met else None)
-
-        return encoder.finish(_met(search, nearer))
+        return encoder.meet(asked)
 
     def _encoder(
         self,
@@ -434,17 +388,6 @@ class Codec:
         with strictly(strict):
             save_picture(picture, dst, like=os.stat(src) if preserve else None)
         return report
-
-
-def _met(search: Callable[[], Attempt], near: Callable[[Attempt | None], Attempt | None]) -> Attempt:
-    """What a search finds, or what `near` has that beats it, or beats None where nothing was found."""
-    try:
-        met = search()
-    except TargetUnreachable:
-        if (instead := near(None)) is None:
-            raise
-        return instead
-    return near(met) or met
 
 
 def _native(number: int, device: str, pixels: int) -> NativeCodec:

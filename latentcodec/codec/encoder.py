@@ -1,4 +1,4 @@
-"""Picture -> file bytes at one quality level, or an attempt that a target's search measures.
+"""Picture -> file bytes at one quality level, or of a target, by attempts that its search measures.
 
 Picture ─┬─► fill transparent, pad ─► tiles: analyse, encode ─► File ─► bytes
          │                                  │
@@ -13,18 +13,35 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
 from latentcodec.codec.alpha import fill_transparent, pack_alpha
+from latentcodec.codec.arguments import DEFAULT_QUALITY
 from latentcodec.codec.planes import LatentPlane, pad_to_patches
 from latentcodec.codec.sidecar import pack_metadata
-from latentcodec.codec.targets import SSIMULACRA2, Attempt, Encoded, Measure
+from latentcodec.codec.targets import (
+    PSNR,
+    SSIMULACRA2,
+    Attempt,
+    Encoded,
+    Measure,
+    bytes_of_bpp,
+    meet_bpp,
+    meet_measure,
+    meet_size,
+)
 from latentcodec.container.chunks import DEFAULT_LIMITS, Limits
 from latentcodec.container.file import File, Goal, pack
 from latentcodec.container.header import Box
+from latentcodec.container.quality import level_of_quality
+from latentcodec.errors import TargetUnreachable
 from latentcodec.picture.picture import Picture, Pixels
 from latentcodec.picture.similarity.comparison import visible_score
 from latentcodec.picture.similarity.structure import psnr
+
+MEASURES = {"min_psnr": PSNR, "min_ssimulacra2": SSIMULACRA2}
 
 
 class BaseEncoder(ABC):
@@ -113,6 +130,53 @@ class BaseEncoder(ABC):
         seen = None if picture.alpha is None else picture.alpha > 0
         return psnr(picture.pixels, decoded, seen, picture.peak)
 
+    def meet(self, asked: dict[str, float]) -> bytes:
+        """The file of a quality, or the best that meets a target, each by its name in Codec.encode.
+
+        Where nothing is asked for, quality 60. Raises TargetUnreachable.
+        """
+        measure = next((MEASURES[name] for name in asked if name in MEASURES), None)
+        if measure is None and not asked.keys() & {"target_size", "target_bpp"}:
+            encoded = self.encode(level_of_quality(asked.get("quality", DEFAULT_QUALITY)))
+            size = len(encoded.data)
+            other = self.without_loss(size) or self.near(size, encoded)
+            return encoded.data if other is None or size < other.size else other.encoded.data
+        attempt = partial(self.attempt, measure=measure)
+        quick = partial(attempt, rough=True) if self.slow else None
+        exact, ((name, target),) = self.without_loss(), asked.items()
+        if measure is not None:
+            met = _met(
+                lambda: meet_measure(attempt, target, measure, quick, exact),
+                lambda met: self.near_enough(measure, target, met.size if met else math.inf),
+            )
+            goal = Goal(name.removeprefix("min_"), target, met.psnr, met.ssimulacra2)
+            return self.finish(met, goal)
+        if name == "target_bpp":
+            pixels = self.picture.width * self.picture.height
+            limit = bytes_of_bpp(target, pixels)
+            search = partial(meet_bpp, attempt, target, pixels, quick, exact)
+        else:
+            limit = math.floor(target)
+            search = partial(meet_size, attempt, limit, quick, exact)
+
+        def nearer(met: Attempt | None) -> Attempt | None:
+            if met is not None and met.psnr == math.inf:
+                return None
+            return self.near(limit, met.encoded if met else None)
+
+        return self.finish(_met(search, nearer))
+
     def finish(self, attempt: Attempt, goal: Goal | None = None) -> bytes:
         """The bytes of the attempt that was chosen; goal: what was asked for and achieved, to be stored."""
         return pack(replace(self.complete(attempt.encoded.file), goal=goal))
+
+
+def _met(search: Callable[[], Attempt], near: Callable[[Attempt | None], Attempt | None]) -> Attempt:
+    """What a search finds, or what `near` has that beats it, or beats None where nothing was found."""
+    try:
+        met = search()
+    except TargetUnreachable:
+        if (instead := near(None)) is None:
+            raise
+        return instead
+    return near(met) or met

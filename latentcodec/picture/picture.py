@@ -299,8 +299,11 @@ def _tiff_turn(image: Image.Image) -> int:
 def _meaning(beside: Beside, exif: bytes | None, gray: bool, name: str) -> tuple[bytes | None, Cicp | None]:
     """Profile and code points that say what the colours mean; both None for sRGB."""
     profile = sound_profile(beside.profile, gray, name)
+    if beside.cicp is not None and not beside.cicp.is_srgb:
+        cicp = beside.cicp._replace(matrix=0)
+        return None if profile == profile_of(None, cicp, gray) else profile, cicp  # as to_pillow makes one
     if beside.cicp is not None:
-        return profile, None if beside.cicp.is_srgb else beside.cicp._replace(matrix=0)
+        return profile, None
     if profile is None and not beside.srgb:
         profile = png_profile(beside.gama, beside.chrm, gray, name)
         if profile is None and not gray and exif_bytes.is_adobe_rgb(exif):

@@ -14,7 +14,7 @@ from latentcodec.picture.notices import report
 if TYPE_CHECKING:
     from PIL import PngImagePlugin
 
-__all__ = ["MAX_KEY_BYTES", "MAX_TEXTS", "Text", "add_png_text", "check_text", "decoded"]
+__all__ = ["MAX_KEY_BYTES", "MAX_TEXTS", "Text", "add_png_text", "bounded", "check_text", "decoded"]
 
 Text = tuple[tuple[str, str], ...]
 """Pairs of key and value, in order; a key may be there more than once."""
@@ -42,6 +42,13 @@ def check_text(text: Sequence[object]) -> None:
             raise InvalidArgument(
                 f"text: the key {key[:40]!r} has {size} bytes; it needs 1 to {MAX_KEY_BYTES}, without NUL"
             )
+
+
+def bounded(pairs: Sequence[tuple[str, str]], name: str) -> Text:
+    """As many pairs as a file holds; of more, the rest is reported for the picture `name`."""
+    if len(pairs) > MAX_TEXTS:
+        report(name, f"it has {len(pairs)} pieces of text: only the first {MAX_TEXTS} are kept")
+    return tuple(pairs[:MAX_TEXTS])
 
 
 def decoded(data: bytes) -> str:

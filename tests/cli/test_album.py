@@ -156,7 +156,7 @@ def album(tmp_path_factory: pytest.TempPathFactory) -> Album:
     lines = (
         f"{folder}/2025/up: this link leads back to what is searched already",
         f"{folder}/best: this link leads back to what is searched already",
-        f"{folder}: 1 other files are left alone (.json)",
+        f"{folder}: files of other kinds are left alone: 1 (.json)",
     )
     return Album(folder, files, lines)
 

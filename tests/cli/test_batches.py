@@ -69,7 +69,7 @@ def test_what_may_not_be_read_is_told(call: Call, own_folder: Path) -> None:
         f"latentcodec: {album}/shut: Permission denied",
         f"latentcodec: {album}/a.png: Permission denied",
         "latentcodec: 1 of 2 files failed",
-        "latentcodec: 1 folders gave nothing, as said above",
+        "latentcodec: folders without any result, named above: 1",
     ]
 
 

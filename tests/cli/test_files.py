@@ -137,7 +137,7 @@ def test_links_to_folders_are_followed_once(album: Path, tmp_path: Path) -> None
             f"{album}/{link}: this link leads back to what is searched already"
             for link in ("again", "sub/up", "more/back")
         ),
-        f"{album}: 1 other files are left alone (.txt)",
+        f"{album}: files of other kinds are left alone: 1 (.txt)",
     ]
 
 

@@ -126,6 +126,15 @@ def test_a_score_of_transparent_pictures_is_that_on_grounds(codec: Codec) -> Non
     assert (found.alpha_psnr, found.first_bytes, found.second_bytes) == (math.inf, None, len(data))
 
 
+def test_a_score_of_deep_samples(codec: Codec) -> None:
+    pixels = photograph(width=96, height=96).astype(np.uint16) * 257
+    data = codec.encode(pixels, min_ssimulacra2=60)
+    goal = info(data).goal
+    assert goal is not None
+    assert goal.ssimulacra2 == pytest.approx(latentcodec.compare(pixels, data).ssimulacra2, abs=0.02)
+    assert goal.ssimulacra2 >= 60
+
+
 def test_a_score_out_of_reach(codec: Codec) -> None:
     with pytest.raises(TargetUnreachable, match=r"target SSIMULACRA 2 99.9: quality 100 reaches \d\d\.\d\d;"):
         codec.encode(photograph(width=64, height=64), min_ssimulacra2=99.9)

@@ -107,7 +107,9 @@ def test_an_hdr_picture_keeps_its_code_points_and_bits(
         save_picture(decoded, path)
     again = open_picture(path)
     assert (again.cicp, again.bit_depth) == (Cicp(9, 16), bits)
-    assert info(codec.encode(picture, quality=30)).cicp == Cicp(9, 16)
+    shown = codec.decode(codec.encode(replace(picture, pixels=PIXELS, bit_depth=8), quality=30))
+    assert (shown.info["cicp"], b"cicp" in shown.info["icc_profile"]) == (Cicp(9, 16), True)
+    assert (info(codec.encode(shown)).cicp, info(codec.encode(shown)).profile) == (Cicp(9, 16), False)
 
 
 def test_strict_is_an_error_on_the_way_in_and_out(codec: Codec, tmp_path: Path) -> None:

@@ -421,6 +421,16 @@ def test_pixels_are_kept_on_request(codec: Codec, mode: str) -> None:
     assert len(codec.encode(image, lossless=True, strip=True, effort=9)) < len(data)
 
 
+@pytest.mark.parametrize("shape", [(40, 52), (40, 52, 3), (40, 52, 4)])
+def test_deep_samples_are_kept_on_request(codec: Codec, shape: tuple[int, ...]) -> None:
+    samples = np.random.default_rng(1).integers(0, 65536, shape, np.uint16)
+    if shape[2:] == (4,):
+        samples[:20, :, 3] = 0  # what is hidden stays as well
+    data = codec.encode(samples, lossless=True)
+    assert info(data).lossless
+    assert np.array_equal(codec.decode_array(data), samples)
+
+
 def test_lossless_loads_no_model_and_is_for_any_size(codec: Codec, monkeypatch: pytest.MonkeyPatch) -> None:
     def none(*arguments: object) -> None:
         raise AssertionError

@@ -14,7 +14,7 @@ from latentcodec.picture.formats.beside import Beside, Resolution, joined, sound
 from latentcodec.picture.formats.photoshop import iptc_of
 from latentcodec.picture.formats.png import RAW_PROFILE, take_raw_profile
 from latentcodec.picture.formats.tiff import read_psd, read_tags
-from latentcodec.picture.text import Text, decoded
+from latentcodec.picture.text import Text, bounded, decoded
 
 __all__ = ["read_info"]
 
@@ -59,7 +59,7 @@ def _text(image: Image.Image, said: Beside, name: str) -> Text:
         words = decoded(comment) if isinstance(comment, bytes) else comment
         if words and not words.startswith(_ENCODERS):
             pairs.append(("Comment", words))
-    return tuple(pairs)
+    return bounded(pairs, name)
 
 
 def _resolution(info: dict[Any, Any]) -> Resolution | None:

@@ -16,7 +16,7 @@ from latentcodec.picture.formats import xmp as packets
 from latentcodec.picture.formats.beside import MOST_BYTES, Beside, sound_resolution
 from latentcodec.picture.formats.photoshop import as_resources, iptc_of, left_out
 from latentcodec.picture.notices import report
-from latentcodec.picture.text import Text, decoded
+from latentcodec.picture.text import Text, bounded, decoded
 
 __all__ = ["START", "jpeg_extra", "read_jpeg", "segments"]
 
@@ -47,7 +47,7 @@ _COMMENT_KEY = "Comment"
 
 def read_jpeg(data: bytes, name: str) -> Beside:
     """What a JPEG file says beside its picture; what is not kept of it is reported."""
-    said, photoshop, text, unknown = Beside(complete=True), b"", list[tuple[str, str]](), dict[str, None]()
+    said, text, unknown, blocks = Beside(complete=True), list[tuple[str, str]](), dict[str, None](), []
     extensions: dict[bytes, dict[int, bytes]] = {}
     last = 2
     for marker, begin, end in segments(data):
@@ -60,13 +60,14 @@ def read_jpeg(data: bytes, name: str) -> Beside:
             guid, _, offset = _extension(payload)
             extensions.setdefault(guid, {})[offset] = payload[len(_EXTENSION) + 40 :]
         elif marker == _APP13 and payload.startswith(_PHOTOSHOP):
-            photoshop += payload[len(_PHOTOSHOP) :] if len(photoshop) < MOST_BYTES else b""
+            blocks.append(payload[len(_PHOTOSHOP) :])
         elif marker == _COMMENT and payload.rstrip(b"\0"):
             text.append((_COMMENT_KEY, decoded(payload)))
         elif 0xFFE0 <= marker <= 0xFFEF and not payload.startswith(_KNOWN.get(marker, ())):
             label = _LABEL.match(payload)
             unknown[f"APP{marker - 0xFFE0}" + (f" {label[0].decode().strip()}" if label else "")] = None
-    said.text, said.iptc = tuple(text), iptc_of(photoshop)
+    photoshop = b"".join(blocks)
+    said.text, said.iptc = bounded(text, name), iptc_of(photoshop)
     if lost := left_out(photoshop):
         report(name, lost)
     if unknown:

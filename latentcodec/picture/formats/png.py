@@ -20,7 +20,7 @@ from latentcodec.picture.colour.points import Cicp
 from latentcodec.picture.formats.beside import MOST_BYTES, Beside, sound_resolution
 from latentcodec.picture.formats.photoshop import iptc_of, left_out
 from latentcodec.picture.notices import report
-from latentcodec.picture.text import MAX_KEY_BYTES, MAX_TEXTS, Text, add_png_text, decoded
+from latentcodec.picture.text import MAX_KEY_BYTES, Text, add_png_text, bounded, decoded
 
 __all__ = ["RAW_PROFILE", "SIGNATURE", "lean", "png_info", "read_png", "take_raw_profile"]
 
@@ -136,9 +136,7 @@ class _Found:
 
     def beside(self) -> Beside:
         """All of it."""
-        if len(self.text) > MAX_TEXTS:
-            report(self.name, f"{len(self.text)} pieces of text: only the first {MAX_TEXTS} are kept")
-        self.said.text = tuple(self.text[:MAX_TEXTS])
+        self.said.text = bounded(self.text, self.name)
         return self.said
 
     def _resolution(self, across: int, down: int, unit: int) -> None:

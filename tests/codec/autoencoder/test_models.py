@@ -6,6 +6,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from safetensors.torch import save_file
 
 from latentcodec.codec.api import Codec
 from latentcodec.codec.autoencoder import models
@@ -84,3 +86,22 @@ def test_only_what_may_be_it_is_loaded(
     monkeypatch.setattr(models, "load_autoencoder", lambda *given: opened.append(given[0]) or load(*given))
     Codec(device="cpu").decode(toy.encode(photograph(width=16, height=16)))
     assert opened == ["renamed"]
+
+
+@pytest.mark.parametrize("prefix", ["vae.", "module.", "_orig_mod.", "first_stage_model._orig_mod."])
+def test_names_of_training_and_whole_models_make_no_other_model(
+    pair: Path, tmp_path: Path, prefix: str
+) -> None:
+    """Files that one autoencoder wrote decode with the same under other names, in a FLUX file as well."""
+    halves = {
+        half: torch.load(pair / f"toy_{half}.pth", weights_only=True) for half in ("encoder", "decoder")
+    }
+    state = {f"{prefix}{half}.{name}": part for half, parts in halves.items() for name, part in parts.items()}
+    if prefix == "vae.":
+        state["model.diffusion_model.double_blocks.0.img_attn.qkv.weight"] = torch.ones(2, 2)
+    save_file(state, tmp_path / "taesd.safetensors")
+    pixels = photograph(width=64, height=64)
+    plain, named = Codec(pair, "cpu"), Codec(tmp_path / "taesd.safetensors", "cpu")
+    data = named.encode(pixels)
+    assert np.array_equal(np.asarray(plain.decode(data)), np.asarray(named.decode(data)))
+    assert len(plain.encode(pixels)) == pytest.approx(len(data), abs=8)  # they have names of their own
