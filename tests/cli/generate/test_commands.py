@@ -210,6 +210,7 @@ def test_loras_are_merged_and_found_again(call: Call, sd1: Path, tmp_path: Path)
 def test_a_picture_of_another_program(call: Call, sd1: Path, tmp_path: Path) -> None:
     notes = PngImagePlugin.PngInfo()
     text = "a cat\nSteps: 2, Sampler: UniPC, CFG scale: 2, Seed: 5, Size: 32x32, Model: dream, Clip skip: 2"
+    text += ", Schedule type: Automatic, Model hash: 1234, Version: v1.10"
     notes.add_text("parameters", text)
     source, out = tmp_path / "theirs.png", tmp_path / "ours.png"
     Image.new("RGB", (8, 8)).save(source, pnginfo=notes)
