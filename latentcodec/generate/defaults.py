@@ -10,7 +10,7 @@ package's pipelines and the files of its model repositories.
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Literal, cast
@@ -106,6 +106,46 @@ def defaults_of(family: str, prediction: str | None, *, few_steps: bool = False)
     if family == "sd2" and prediction == "v_prediction":
         return replace(defaults, side=_VELOCITY_SIDE)
     return defaults
+
+
+# The schedulers of diffusers folders that are one of our samplers, and the spacing that each has by default.
+_SCHEDULERS: Mapping[str, tuple[SamplerName, SpacingName]] = MappingProxyType(
+    {
+        "DDIMScheduler": ("ddim", "leading"),
+        "PNDMScheduler": ("plms", "leading"),
+        "EulerDiscreteScheduler": ("euler", "linspace"),
+        "EulerAncestralDiscreteScheduler": ("euler-a", "linspace"),
+        "DPMSolverMultistepScheduler": ("dpm++2m", "linspace"),
+        "LCMScheduler": ("lcm", "leading"),
+    }
+)
+
+
+def with_scheduler(defaults: Defaults, stated: Mapping[str, object]) -> Defaults:
+    """The defaults with the sampler, spacing and levels of a diffusers folder's scheduler_config.json.
+
+    A scheduler that is none of ours, and values that make no sense, change nothing.
+    """
+    known = _SCHEDULERS.get(str(stated.get("_class_name")))
+    if known is None:
+        return defaults
+    spacing, offset = stated.get("timestep_spacing", known[1]), stated.get("steps_offset", 0)
+    return replace(
+        defaults,
+        sampler=known[0],
+        spacing=spacing if spacing in SPACINGS else known[1],
+        karras=known[0] in KARRAS_SAMPLERS and stated.get("use_karras_sigmas") is True,
+        eta=defaults.eta if known[0] == "ddim" else 0.0,
+        offset=offset if isinstance(offset, int) and 0 <= offset <= 1 else defaults.offset,
+        source=f"{defaults.source}; sampler by scheduler_config.json",
+    )
+
+
+def needs_few_steps(names: Iterable[str], stated: Mapping[str, object]) -> bool:
+    """Whether a model is one of few steps, by its names or by its folder's scheduler, as Turbo's states it."""
+    euler = str(stated.get("_class_name")).startswith("Euler") and not stated.get("rescale_betas_zero_snr")
+    trailing = stated.get("timestep_spacing") == "trailing"
+    return (euler and trailing) or any("turbo" in name.lower() for name in names)
 
 
 @dataclass(frozen=True, kw_only=True)

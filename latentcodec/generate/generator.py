@@ -324,7 +324,8 @@ class Generator:
             eta=options.get("eta"),
             strength=strength,
         )
-        at_once = options.get("batch") or (MAX_BATCH if model.device.type == "cuda" else 1)
+        usual = MAX_BATCH if model.device.type == "cuda" else 1
+        at_once = whole("batch", options.get("batch") or usual, 1, MAX_COUNT)
         batches = range(0, len(seeds), at_once)
         images: list[Image.Image] = []
         latents: list[Tensor] = []

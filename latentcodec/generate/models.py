@@ -12,7 +12,6 @@ the device while it works (`Model.on_device`).
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -27,7 +26,7 @@ from latentcodec.diffusion.prediction import Prediction
 from latentcodec.diffusion.schedule import NoiseSchedule
 from latentcodec.errors import InvalidArgument, ModelError, UnknownModel
 from latentcodec.generate.conditioning import TextTowers
-from latentcodec.generate.defaults import Defaults, defaults_of
+from latentcodec.generate.defaults import Defaults, defaults_of, needs_few_steps, with_scheduler
 from latentcodec.generate.latents import decode, encode, to_images, to_tensor
 from latentcodec.nn.device import choose_device, full_precision
 from latentcodec.nn.graphs import Graphed
@@ -36,6 +35,7 @@ from latentcodec.nn.stable_diffusion.unet import UNet
 from latentcodec.picture.picture import Pixels
 from latentcodec.weights.checkpoints.detected import UNET, VELOCITY, Detected, describe
 from latentcodec.weights.checkpoints.families import AUTOENCODERS, FAMILIES, latent_space
+from latentcodec.weights.checkpoints.model_files import read_json
 from latentcodec.weights.load import (
     LoadedAutoencoder,
     load_autoencoder,
@@ -56,7 +56,7 @@ UPSCALER_SCHEDULE = NoiseSchedule(beta_start=1e-4, beta_end=0.02)  # stability, 
 # What a device needs free beside the weights, in bytes: the decoder's maps at 1024x1024.
 WORKING_MEMORY = 4 << 30
 FEW_STEPS = 8  # up to which a model's UNet runs as CUDA graphs
-_TURBO = re.compile(r"turbo", re.IGNORECASE)
+_SCHEDULER = "scheduler/scheduler_config.json"
 _NO_MEMORY = ("not enough memory", "can't allocate memory")  # of the CPU's allocator, which has no class
 
 PathLike = str | os.PathLike[str]
@@ -240,7 +240,10 @@ def open_model(
     towers = TextTowers(text, second, detected.family)
     merged = tuple(_merge(lora, unet.module, towers) for lora in loras)
     stored = resolve(model)
-    few_steps = any(_TURBO.search(name) for name in (stored.name, stored.path.name, stored.source))
+    stated = read_json(stored.path / _SCHEDULER) if stored.path.is_dir() else {}
+    names = (stored.name, stored.path.name, Path(stored.source).name)
+    few_steps = needs_few_steps(names, stated)
+    defaults = defaults_of(detected.family, detected.prediction, few_steps=few_steps)
     loaded = Model(
         name=stored.name,
         detected=detected,
@@ -251,7 +254,7 @@ def open_model(
         autoencoder=autoencoder,
         towers=towers,
         schedule=UPSCALER_SCHEDULE if detected.family == "x4" else NoiseSchedule(),
-        defaults=defaults_of(detected.family, detected.prediction, few_steps=few_steps),
+        defaults=with_scheduler(defaults, stated),
         depth=depth,
         fast=fast,
         vae=None if vae is None else Path(vae).name,
@@ -259,6 +262,8 @@ def open_model(
         fingerprint=stored.fingerprints.get(UNET),
         notes=[describe(detected)],
     )
+    if stated.get("rescale_betas_zero_snr") is True:
+        loaded.notes.append("its scheduler asks for a schedule that ends in pure noise; ours does not")
     _place(loaded, offload)
     if compile:
         loaded.call = torch.compile(unet.module)

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from latentcodec.errors import InvalidArgument
-from latentcodec.generate.defaults import SAMPLERS, defaults_of, settle
+from latentcodec.generate.defaults import SAMPLERS, defaults_of, needs_few_steps, settle, with_scheduler
 from latentcodec.weights.checkpoints.families import FAMILIES
 
 SD1 = defaults_of("sd1", "epsilon")
@@ -34,6 +34,39 @@ def test_another_sampler_takes_neither_eta_nor_levels_of_the_models_own() -> Non
     inpainting = defaults_of("sd2-inpainting", "epsilon")
     assert settle(inpainting).eta == 1
     assert settle(inpainting, sampler="euler").eta == 0
+
+
+def test_a_folders_scheduler_is_the_default() -> None:
+    stated: dict[str, Any] = {"_class_name": "DPMSolverMultistepScheduler", "use_karras_sigmas": True}
+    settings = settle(with_scheduler(SD1, stated))
+    assert (settings.sampler, settings.spacing, settings.karras, settings.offset) == (
+        "dpm++2m",
+        "linspace",
+        True,
+        0,
+    )
+    stated = {"_class_name": "PNDMScheduler", "timestep_spacing": "leading", "steps_offset": 1}
+    settings = settle(with_scheduler(SD1, stated))
+    assert (settings.sampler, settings.spacing, settings.karras, settings.offset) == (
+        "plms",
+        "leading",
+        False,
+        1,
+    )
+    assert settings.steps == SD1.steps
+    for nonsense in ({}, {"_class_name": "KDPM2DiscreteScheduler"}, {"_class_name": ["DDIMScheduler"]}):
+        assert with_scheduler(SD1, nonsense) == SD1
+    odd = with_scheduler(SD1, {"_class_name": "DDIMScheduler", "timestep_spacing": 3, "steps_offset": "one"})
+    assert (odd.spacing, odd.offset) == ("leading", 1)
+
+
+def test_few_steps_are_needed_by_name_or_by_turbos_scheduler() -> None:
+    turbo: dict[str, Any] = {"_class_name": "EulerAncestralDiscreteScheduler", "timestep_spacing": "trailing"}
+    assert needs_few_steps(["sd_xl_Turbo_1.0_fp16"], {})
+    assert needs_few_steps(["mine"], turbo)
+    assert not needs_few_steps(["mine"], turbo | {"rescale_betas_zero_snr": True})
+    assert not needs_few_steps(["mine"], turbo | {"_class_name": "DDIMScheduler"})
+    assert not needs_few_steps(["mine"], {})
 
 
 @pytest.mark.parametrize(("strength", "steps", "run"), [(0.29, 100, 29), (1.0, 4, 4), (0.5, 3, 1)])
