@@ -142,7 +142,7 @@ def with_scheduler(defaults: Defaults, stated: Mapping[str, object]) -> Defaults
 
 
 def needs_few_steps(names: Iterable[str], stated: Mapping[str, object]) -> bool:
-    """Whether a model is one of few steps, by its names or by its folder's scheduler, as Turbo's states it."""
+    """Whether a model is one of few steps, by its names or by its folder's scheduler, which is as Turbo's."""
     euler = str(stated.get("_class_name")).startswith("Euler") and not stated.get("rescale_betas_zero_snr")
     trailing = stated.get("timestep_spacing") == "trailing"
     return (euler and trailing) or any("turbo" in name.lower() for name in names)

@@ -251,7 +251,7 @@ class Generator:
         need(self.model, DEPTH_PLANES, "depth to image")
         pixels = to_pixels(as_picture(self.model, image), size)
         like = torch.empty(0, dtype=self.model.dtype, device=self.model.device)
-        depth = estimate_depth(self.model, to_tensor(pixels, 1, like))
+        depth = estimate_depth(self.model, to_tensor(pixels, self.model.downscale, like))
         latents = self.model.encode(pixels)
         return self._make(
             DEPTH_TO_IMAGE,

@@ -28,7 +28,7 @@ from latentcodec.errors import InvalidArgument, ModelError, UnknownModel
 from latentcodec.generate.conditioning import TextTowers
 from latentcodec.generate.defaults import Defaults, defaults_of, needs_few_steps, with_scheduler
 from latentcodec.generate.latents import decode, encode, to_images, to_tensor
-from latentcodec.nn.device import choose_device, full_precision
+from latentcodec.nn.device import choose_device, full_precision, placed
 from latentcodec.nn.graphs import Graphed
 from latentcodec.nn.stable_diffusion.depth import DepthEstimator
 from latentcodec.nn.stable_diffusion.unet import UNet
@@ -166,23 +166,6 @@ def check_finite(model: Model, x: Tensor, what: str) -> None:
 
 
 @contextmanager
-def placed(modules: Sequence[nn.Module], device: torch.device) -> Iterator[None]:
-    """Modules on a device while the block runs; then their tensors are the ones that they were before."""
-    parts = [part for module in modules for part in module.modules()]
-    homes = [(part._parameters, dict(part._parameters)) for part in parts]  # what stands there is put back
-    try:
-        for tensors, home in homes:
-            for name, tensor in home.items():
-                if tensor is not None:
-                    moved = tensor.to(device, non_blocking=True)
-                    tensors[name] = nn.Parameter(moved, requires_grad=False)
-        yield
-    finally:
-        for tensors, home in homes:
-            tensors.update(home)
-
-
-@contextmanager
 def memory_errors(model: Model) -> Iterator[None]:
     """Turns a device's or the machine's lack of memory into a ModelError that says what would help."""
     try:
@@ -283,32 +266,35 @@ def choose_dtype(name: str, device: torch.device) -> torch.dtype:
 
 def _autoencoder(model: PathLike, vae: PathLike | None, family: str, dtype: torch.dtype) -> LoadedAutoencoder:
     """The model's autoencoder, or another of the same latents, in the precision that it bears."""
-    space, kind = latent_space(family), FAMILIES[family].autoencoder
-    loaded = load_autoencoder(model if vae is None else vae, dtype=dtype)
-    if latent_space(loaded.identity.kind) != space:
-        if not any("is assumed" in reason for reason in loaded.detected.reasons):
-            raise InvalidArgument(
-                f"vae {os.fspath(vae or model)}: it is {loaded.identity.kind}, and {family} works on latents "
-                f"of {kind}, which are others; leave it out, or name one of these"
-            )
-        loaded = load_autoencoder(model if vae is None else vae, dtype=dtype, kind=kind)
+    place = model if vae is None else vae
+    loaded = _of_latents(place, family, FAMILIES[family].autoencoder, dtype, "vae")
     if dtype.itemsize == 2 and getattr(loaded.module.config, "needs_float32", False):
         loaded.module.float()
     return loaded
 
 
+def _of_latents(
+    place: PathLike, family: str, kind: str, dtype: torch.dtype, option: str
+) -> LoadedAutoencoder:
+    """An autoencoder that has a family's latents, such as one of `kind`, which is believed where only a name
+    could tell. Raises InvalidArgument for others."""
+    loaded = load_autoencoder(place, dtype=dtype)
+    if latent_space(loaded.identity.kind) == latent_space(family):
+        return loaded
+    if any("is assumed" in reason for reason in loaded.detected.reasons):
+        return load_autoencoder(place, dtype=dtype, kind=kind)
+    raise InvalidArgument(
+        f"{option} {os.fspath(place)}: it is {loaded.identity.kind}, and {family} works on latents of "
+        f"{FAMILIES[family].autoencoder}, which are others; use {kind}",
+        (option,),
+    )
+
+
 def _fast(chosen: bool | PathLike, family: str, dtype: torch.dtype) -> LoadedAutoencoder:
     """The tiny autoencoder that is named, or the first of the store that has the family's latents."""
-    space = latent_space(family)
-    if not isinstance(chosen, bool):
-        loaded = load_autoencoder(chosen, dtype=dtype)
-        if latent_space(loaded.identity.kind) != space:
-            raise InvalidArgument(
-                f"fast decode {os.fspath(chosen)}: it is {loaded.identity.kind}, which has not the latents "
-                f"of {family}; use {_tiny_kind(family)}"
-            )
-        return loaded
     kind = _tiny_kind(family)
+    if not isinstance(chosen, bool):
+        return _of_latents(chosen, family, kind, dtype, "fast_decode")
     for stored in list_models():
         if stored.detected is not None and stored.detected.family == kind:
             return load_autoencoder(stored.name, dtype=dtype)

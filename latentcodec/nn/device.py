@@ -3,17 +3,19 @@
 "auto" ─► CUDA if there is any, else CPU
 with full_precision(device): ...     float32 means float32 in here, whatever the caller has set
 with fast_precision(device): ...     convolutions in bfloat16 where the device has it: for estimates alone
+with placed(networks, device): ...   networks that live elsewhere, on the device while they work
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from threading import Lock
 from typing import Any
 
 import torch
+from torch import nn
 
 from latentcodec.errors import InvalidArgument
 from latentcodec.threads import survive_forks
@@ -89,6 +91,23 @@ def fast_precision(device: torch.device) -> Iterator[None]:
         native = _cpu_multiplies_bfloat16()
     with full_precision(device), torch.autocast(device.type, torch.bfloat16, enabled=native):
         yield
+
+
+@contextmanager
+def placed(modules: Sequence[nn.Module], device: torch.device) -> Iterator[None]:
+    """Modules on a device while the block runs; then their tensors are the ones that they were before."""
+    parts = [part for module in modules for part in module.modules()]
+    homes = [(part._parameters, dict(part._parameters)) for part in parts]  # what stands there is put back
+    try:
+        for tensors, home in homes:
+            for name, tensor in home.items():
+                if tensor is not None:
+                    moved = tensor.to(device, non_blocking=True)
+                    tensors[name] = nn.Parameter(moved, requires_grad=False)
+        yield
+    finally:
+        for tensors, home in homes:
+            tensors.update(home)
 
 
 def _cpu_multiplies_bfloat16() -> bool:

@@ -68,7 +68,11 @@ def difference(ours: Image.Image, theirs: Image.Image) -> int:
 
 
 @pytest.mark.parametrize(
-    ("family", "config", "padding"), [("sd1", CLIP_L, _END), ("sd2", OPENCLIP_H_TRUNCATED, "!")]
+    ("family", "config", "padding"),
+    [
+        pytest.param("sd1", CLIP_L, _END, marks=pytest.mark.slow),
+        ("sd2", OPENCLIP_H_TRUNCATED, "!"),
+    ],
 )
 def test_text_to_image(folder: Any, family: str, config: TextEncoderConfig, padding: str) -> None:
     tokenizer, encoder = text_parts(config, UNETS[family].context, padding=padding)
@@ -83,6 +87,7 @@ def test_text_to_image(folder: Any, family: str, config: TextEncoderConfig, padd
     assert difference(found, expected) <= 2
 
 
+@pytest.mark.slow
 def test_two_text_encoders(folder: Any) -> None:
     first, encoder = text_parts(CLIP_L, 8)
     second, encoder_2 = text_parts(OPENCLIP_BIGG, 16, padding="!")
@@ -99,6 +104,7 @@ def test_two_text_encoders(folder: Any) -> None:
     assert difference(found, expected) <= 2
 
 
+@pytest.mark.slow
 def test_a_depth_network(folder: Any) -> None:
     tokenizer, encoder = text_parts(OPENCLIP_H_TRUNCATED, UNETS["sd2-depth"].context, padding="!")
     depth = randomise(depth_reference(DEPTH))

@@ -22,11 +22,11 @@ from latentcodec.generate.inpaint import inpaint
 from latentcodec.generate.latents import encode, to_tensor
 from latentcodec.generate.text_to_image import text_to_image
 from latentcodec.generate.upscale import upscale
+from latentcodec.weights.checkpoints.detected import VELOCITY
 from tests.conftest import photograph
 from tests.parity.pipelines import (
     PROMPTS,
     SEEDS,
-    VELOCITY,
     Pair,
     check,
     expected_latents,
@@ -80,15 +80,23 @@ def randomness(monkeypatch: pytest.MonkeyPatch) -> Any:
         yield
 
 
-def precisions(cases: list[Any]) -> list[Any]:
-    """Each case in float32, and in float64 where diffusers computes in it."""
-    doubled = [(*case, F32) for case in cases]
-    return doubled + [
-        (*case, F64) for case in cases if case[2].get("sampler", "ddim") in IN_FLOAT64 and case[0] != "lcm"
-    ]
+def precisions(cases: list[Any], quick: str) -> list[Any]:
+    """Each case in float32, and in float64 where diffusers computes in it.
+
+    quick: the numbers of those that run every time, with "d" behind those in float64; the others are slow.
+    """
+    made = []
+    for number, case in enumerate(cases):
+        double = case[2].get("sampler", "ddim") in IN_FLOAT64 and case[0] != "lcm"
+        for dtype, name in ((F32, f"{number}"), (F64, f"{number}d"))[: 1 + double]:
+            marks = () if name in quick.split() else pytest.mark.slow
+            made.append(pytest.param(*case, dtype, marks=marks, id=f"{case[0]}-{name}"))
+    return made
 
 
-@pytest.mark.parametrize(("family", "prediction", "asked", "told", "dtype"), precisions(CASES))
+@pytest.mark.parametrize(
+    ("family", "prediction", "asked", "told", "dtype"), precisions(CASES, "1d 4d 7 13 17 18")
+)
 def test_text_to_image(family: str, prediction: str, asked: Any, told: Any, dtype: torch.dtype) -> None:
     pair = pair_of(family, dtype, prediction)
     made = task(pair, **asked)
@@ -107,7 +115,7 @@ def test_text_to_image(family: str, prediction: str, asked: Any, told: Any, dtyp
         ("sdxl", "epsilon", {"sampler": "euler-a", "spacing": "trailing", "guidance": 0, "steps": 2,
                              "strength": 0.5}, {"timestep_spacing": "trailing"}),
         ("lcm", "epsilon", {"strength": 0.5}, {}),
-    ]),
+    ], "0d 4"),
 )  # fmt: skip
 def test_image_to_image(family: str, prediction: str, asked: Any, told: Any, dtype: torch.dtype) -> None:
     pair = pair_of(family, dtype, prediction)
@@ -144,7 +152,7 @@ def encoded(pair: Pair, pixels: Any) -> Tensor:
         ("sd1", "epsilon", {"sampler": "plms", "strength": 1.0, "steps": 5}, {}),
         ("sd1", "epsilon", {"sampler": "euler-a", "strength": 1.0}, {}),
         ("sd2", VELOCITY, {"sampler": "dpm++2m", "strength": 0.75}, {}),
-    ]),
+    ], "1d 5d 7"),
 )  # fmt: skip
 def test_inpainting(family: str, prediction: str, asked: Any, told: Any, dtype: torch.dtype) -> None:
     pair = pair_of(family, dtype, prediction)
@@ -166,7 +174,7 @@ def test_inpainting(family: str, prediction: str, asked: Any, told: Any, dtype: 
     check(pair, inpaint(pair.model, made, pixels, mask), expected)
 
 
-@pytest.mark.parametrize("dtype", [F32, F64])
+@pytest.mark.parametrize("dtype", [pytest.param(F32, marks=pytest.mark.slow), F64])
 def test_depth_to_image(dtype: torch.dtype) -> None:
     pair = pair_of("sd2-depth", dtype)
     made = task(pair, sampler="ddim", steps=5, strength=0.8)
@@ -191,7 +199,12 @@ def test_depth_to_image(dtype: torch.dtype) -> None:
 
 
 @pytest.mark.parametrize(
-    ("prompts", "size", "dtype"), [(PROMPTS, (12, 8), F32), (PROMPTS, (12, 8), F64), (("", ""), (16, 8), F32)]
+    ("prompts", "size", "dtype"),
+    [
+        pytest.param(PROMPTS, (12, 8), F32, marks=pytest.mark.slow),
+        (PROMPTS, (12, 8), F64),
+        (("", ""), (16, 8), F32),
+    ],
 )
 def test_upscaling(prompts: tuple[str, str], size: tuple[int, int], dtype: torch.dtype) -> None:
     pair = pair_of("x4", dtype, VELOCITY)

@@ -48,6 +48,7 @@ def test_both_make_the_same_picture(pair: DiffusionPair) -> None:
     assert np.abs(np.asarray(ours).astype(int) - np.asarray(theirs)).max() <= 2
 
 
+@pytest.mark.slow
 def test_the_table(pair: DiffusionPair) -> None:
     table = generation(pair, 32, steps=2, rounds=1)
     text = StringIO()
