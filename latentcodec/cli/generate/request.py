@@ -8,6 +8,7 @@ the store ─► choose_model ─► the model that is there for a pipeline
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -55,7 +56,9 @@ _FETCHED = {
 }
 _CALLED = ("negative", "steps", "guidance", "rescale", "sampler", "spacing", "karras", "eta")
 # What other programs note that changes no picture, or that this one does alike.
-_HARMLESS = ("hash", "Version", "Schedule type", "RNG", "Civitai", "Model")
+_HARMLESS = re.compile(
+    r".*hash.*: .*|(Version|RNG|Model|Civitai.*): .*|Schedule type: (Automatic|Uniform|Normal)"
+)
 
 
 @dataclass(frozen=True)
@@ -125,7 +128,7 @@ def _read_source(pipeline: str, source: str, *, quiet: bool) -> Parameters:
             f"{job.name}: it was made by {found.pipeline}, from a picture that the file does not hold: use "
             f"'latentcodec {command} IN ... OUT --from {job.name}'"
         )
-    left = [key for key, _ in found.others if not any(word in key for word in _HARMLESS)]
+    left = [key for key, value in found.others if not _HARMLESS.fullmatch(f"{key}: {value}")]
     if left and not quiet:
         say(f"{job.name}: it also says {', '.join(left)}, which are left out here")
     return found

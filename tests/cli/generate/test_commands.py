@@ -17,7 +17,7 @@ from tests.cli.generate.conftest import Models, pixels_of
 from tests.toy_diffusion import UNET
 from tests.toy_pipelines import save_folder
 from tests.weights.made_checkpoints import random_network
-from tests.weights.made_loras import ATTENTION, kohya, matrices
+from tests.weights.made_loras import ATTENTION, CONVOLUTIONS, kohya, matrices
 
 FAST = ("--steps", "2", "--size", "64x48")
 
@@ -200,6 +200,11 @@ def test_loras_are_merged_and_found_again(call: Call, sd1: Path, tmp_path: Path)
     )
     done = call("generate", again, "--from", with_lora, *options, "--lora", tmp_path / "moved.safetensors")
     assert done.code == 0
+    # As LCM-LoRA: convolutions too, a few steps of its sampler, no guidance.
+    save_file(kohya(matrices(network, (*ATTENTION, *CONVOLUTIONS)), "lora_unet_"), lora)
+    few = ("--lora", f"{lora}:0.2", "--sampler", "lcm", "--steps", "4", "--guidance", "1")
+    assert call("generate", "a cat", again, "--model", sd1, "--size", "64", *few).code == 0
+    assert (from_file(again).sampler, from_file(again).guidance) == ("lcm", 1.0)
     wide = random_network(lambda: UNet(replace(UNET, context=768)))
     save_file(kohya(matrices(wide, ATTENTION), "lora_unet_"), lora)
     done = call("generate", "a cat", again, *options, "--lora", lora)
@@ -210,6 +215,7 @@ def test_loras_are_merged_and_found_again(call: Call, sd1: Path, tmp_path: Path)
 def test_a_picture_of_another_program(call: Call, sd1: Path, tmp_path: Path) -> None:
     notes = PngImagePlugin.PngInfo()
     text = "a cat\nSteps: 2, Sampler: UniPC, CFG scale: 2, Seed: 5, Size: 32x32, Model: dream, Clip skip: 2"
+    text += ", Schedule type: Automatic, Model hash: 1234, Version: v1.10"
     notes.add_text("parameters", text)
     source, out = tmp_path / "theirs.png", tmp_path / "ours.png"
     Image.new("RGB", (8, 8)).save(source, pnginfo=notes)

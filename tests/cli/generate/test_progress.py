@@ -83,7 +83,7 @@ def test_a_terminal_gets_a_bar_and_a_preview(sd1: Path, tmp_path: Path) -> None:
 def test_ctrl_c_leaves_what_is_done_and_nothing_half_written(sd1: Path, tmp_path: Path) -> None:
     out = tmp_path / "%d.png"
     command = [sys.executable, "-m", "latentcodec", "generate", "--model", str(sd1), "cat", str(out)]
-    command += ["--count", "1000", "--size", "32", "--steps", "2"]
+    command += ["--count", "1000", "--size", "32", "--steps", "2", "--device", "cpu"]
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     with subprocess.Popen(
         command, env=environment, stderr=subprocess.PIPE, start_new_session=True
