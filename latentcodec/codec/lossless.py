@@ -35,6 +35,7 @@ from latentcodec.container.header import (
     WRITER_TILE,
     Box,
     Header,
+    deep_tile_size,
     default_tile_size,
 )
 from latentcodec.errors import (
@@ -147,7 +148,7 @@ def deep_tiles(
         pixels = fill_transparent(pixels, picture.alpha, bits)
     if not _smooth_enough(pixels, step, limit) or (picture.gray and (pixels != pixels[..., :1]).any()):
         return None
-    header = _header(picture, default_tile_size(picture.width, picture.height), step)
+    header = _header(picture, deep_tile_size(picture.width, picture.height), step)
     order = _GREEN_FIRST[: 1 if picture.gray else 3]
     shown = np.empty_like(pixels)
 

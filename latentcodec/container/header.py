@@ -28,6 +28,7 @@ __all__ = [
     "WRITER_TILE",
     "Box",
     "Header",
+    "deep_tile_size",
     "default_tile_size",
     "read_header",
     "too_thin",
@@ -48,6 +49,7 @@ WRITER_TILE = 1024  # ... and above, tiles with sides of so many pixels
 # high costs what one of 32 does, and more in small tiles. What they work on is at most
 _MOST_WORK = 3  # times the picture's pixels ...
 _LITTLE_WORK = 1 << 18  # ... or so few pixels that nobody minds
+_DEEP_TILE_WORK = 1 << 15  # pixels: what a tile of deep samples costs at least, however small
 
 
 class Box(NamedTuple):
@@ -79,6 +81,14 @@ def _work(width: int, height: int, tile_size: int) -> int:
 
 def _most_work(width: int, height: int) -> int:
     return max(_MOST_WORK * width * height, _LITTLE_WORK)
+
+
+def deep_tile_size(width: int, height: int) -> int:
+    """The same of a picture of deep samples without networks: larger where it is thin."""
+    size = default_tile_size(width, height)
+    while size and _tiles(width, height, size) * _DEEP_TILE_WORK > _most_work(width, height):
+        size *= 2
+    return size
 
 
 def too_thin(width: int, height: int) -> bool:
@@ -183,6 +193,11 @@ class Header:
                 "raise Limits.max_chunks to read the file"
             )
         work, most = _work(self.width, self.height, self.tile_size), _most_work(self.width, self.height)
+        if self.model_number == PIXELS and self.depth > 8 and self.tile_count * _DEEP_TILE_WORK > most:
+            raise MalformedFile(
+                f"header: {self.tile_count} tiles of deep samples, {most // _DEEP_TILE_WORK} are allowed for "
+                f"{self.width} x {self.height} pixels"
+            )
         if self.model_number != PIXELS and work > most:
             raise MalformedFile(
                 f"header: {self.width} x {self.height} pixels in {self.tile_count} tile(s) are {work} for "

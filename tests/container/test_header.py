@@ -105,6 +105,10 @@ def test_the_grid_covers_every_pixel_once(header: Header) -> None:
         ({"height": 0}, "height 0"),
         ({"channels": 0}, "channels 0 is outside 1..4"),
         ({"channels": 5}, "channels 5"),
+        (
+            {"depth": 16, "model_number": PIXELS, "width": 1 << 20, "height": 1, "tile_size": 1024},
+            "1024 tiles of deep samples, 96 are allowed",
+        ),
         ({"depth": 7}, "depth 7 is outside 8..16"),
         ({"depth": 17}, "depth 17 is outside 8..16"),
         ({"quality_level": 4001}, "quality level 4001 is outside 0..4000"),
