@@ -196,10 +196,9 @@ def _least(attempt: Attempts, target: float, measure: Measure, rough: Attempts |
         return low
     high = attempt(MAX_QUALITY_LEVEL)
     if measure(high) < target:
-        raise TargetUnreachable(
-            f"target {measure.name} {target:g}{measure.unit}: quality 100 reaches "
-            f"{measure.told(measure(high))}; ask for at most that"
-        )
+        asked, reached = f"target {measure.name} {target:g}{measure.unit}", measure(high)
+        way_out = "ask for at most that" if reached > 0 else "no such target is in reach"
+        raise TargetUnreachable(f"{asked}: quality 100 reaches {measure.told(reached)}; {way_out}")
     # The same search turned around: the highest level that is "under" in steps of falling level.
     return _narrow(attempt, high, low, excess, close)
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import io
 import random
 import re
+from itertools import islice
 
 from PIL import Image
 
@@ -27,9 +28,8 @@ _MOST_FRAMES = 1000  # that are counted
 _LATEST_PAGE = 8  # copies that may stand before the first page of a TIFF
 _END = b"\xff\xd9"  # JPEG's EOI
 _RESTARTS = b"\xff\xdd"  # DRI: there are marks between parts of a scan
-_SCAN = re.compile(
-    rb"\xff\xda\x00(.)(.)", re.DOTALL
-)  # SOS, whose length and components are in its first bytes
+_SCAN = re.compile(rb"\xff\xda\x00(.)(.)", re.DOTALL)  # SOS: its length, its components
+_MOST_SCANS = 1000  # that are looked at; writers make some ten
 _TRIED = 6  # ways to go on; each costs a decoding
 _FILLER = 128  # bytes
 
@@ -47,7 +47,7 @@ def choose_frame(image: Image.Image, name: str, *, first: bool = False, told: bo
         return
     frames = int(getattr(image, "n_frames", 1))
     extra = _FIRST_IS_THE_PICTURE.get(image.format or "")
-    if frames <= 1 or (extra is None and image.tell()):
+    if frames <= 1 or (image.tell() and image.format != "HEIF"):  # which is at its primary picture
         return
     count = f"over {_MOST_FRAMES}" if frames > _MOST_FRAMES else str(frames)
     if extra is not None:
@@ -131,11 +131,11 @@ def _scans_are_there(data: bytes, components: int) -> bool:
     G.1.1)."""
     needed = 64 * components
     covered: set[tuple[int, int]] = set()
-    for scan in _SCAN.finditer(data):
+    for scan in islice(_SCAN.finditer(data), _MOST_SCANS):
         length, count = scan[1][0], scan[2][0]
         begin, end = scan.end(), scan.end() + 2 * count
-        if length == 6 + 2 * count and end + 3 <= len(data) and not data[end + 2] & 15:
-            places = range(data[end], data[end + 1] + 1)
+        if length == 6 + 2 * count <= 14 and end + 3 <= len(data) and not data[end + 2] & 15:
+            places = range(data[end], min(data[end + 1], 63) + 1)
             covered |= {(name, place) for name in data[begin:end:2] for place in places}
     return len(covered) >= needed
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import builtins
 import io
 import struct
+import time
 from pathlib import Path
 from typing import Any
 
@@ -103,6 +104,17 @@ def test_a_jpeg_without_its_end_mark_is_taken_and_one_without_more_is_not(option
         else:
             with pytest.raises(UnreadableImage):
                 open_picture(cut, name="it")
+
+
+@pytest.mark.filterwarnings("ignore::latentcodec.picture.notices.DroppedDataWarning")
+def test_many_scans_cost_little() -> None:
+    """A file of scans' headers, each of the most components and coefficients that it can name."""
+    start = written(photo(), "JPEG")[:-2]
+    scan = b"\xff\xda" + struct.pack(">HB", 516, 255) + bytes(range(255)) * 2 + b"\x00\xff\x00"
+    begun = time.process_time()
+    with pytest.raises(UnreadableImage):
+        open_picture(io.BytesIO(start[: len(start) // 2] + scan * 4000))
+    assert time.process_time() - begun < 5
 
 
 def test_the_missing_end_mark_is_told() -> None:
