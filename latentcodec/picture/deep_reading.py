@@ -2,9 +2,10 @@
 
     PNG, TIFF of 16 bits ─► Pillow twice: the upper bytes, and in the other byte order the lower ─┐
     PPM, PGM ─► the numbers themselves ───────────────────────────────────────────────────────────┼─► planes
-    AVIF of 10, 12 bits, JPEG 2000 ─► its header says so ─► imagecodecs, where it is installed ───┘
+    AVIF of 10, 12 bits, JPEG 2000 ─► its header says so ─► imagecodecs, where it is installed ───┤
+    HEIF, where pillow-heif has registered itself ────────► pillow-heif ──────────────────────────┘
 
-What imagecodecs gives has to look as what Pillow shows. Without it a ReducedDepthWarning names the extra.
+What another decoder gives has to look as what Pillow shows. A ReducedDepthWarning names the extra that lacks.
 """
 
 from __future__ import annotations
@@ -47,16 +48,20 @@ def read_deep(image: Image.Image, stored: Stored, name: str) -> Planes | None:
 
     `stored` is what samples.stored_depth says of it. Raises whatever Pillow raises for a damaged image.
     """
-    if not getattr(image, "tile", None) or getattr(image, "fp", None) is None:
+    if getattr(image, "fp", None) is None:
+        return None
+    if image.format == "HEIF":
+        return _by_another(image, int(image.info.get("bit_depth", 8)), name)
+    if not getattr(image, "tile", None):
         return None
     if image.format == "PPM" and stored.peak:
         return _portable(image)
     if image.format == "TIFF" and _in_planes(image):
-        return _by_imagecodecs(image, MAX_DEPTH, name)
+        return _by_another(image, MAX_DEPTH, name)
     if image.format in ("PNG", "TIFF"):
         return _twice(image, stored.rawmode)
     if image.format in _BITS:
-        return _by_imagecodecs(image, _BITS[image.format](_file(image)), name)
+        return _by_another(image, _BITS[image.format](_file(image)), name)
     return None
 
 
@@ -136,7 +141,7 @@ def _in_planes(image: Any) -> bool:
     return bool(planar and max(tags.get(_BITS_TAG, (8,))) == MAX_DEPTH)
 
 
-def _by_imagecodecs(image: Image.Image, bits: int, name: str) -> Planes | None:
+def _by_another(image: Image.Image, bits: int, name: str) -> Planes | None:
     if not 8 < bits <= MAX_DEPTH:
         return None
     data, planes = _file(image), None
@@ -145,7 +150,7 @@ def _by_imagecodecs(image: Image.Image, bits: int, name: str) -> Planes | None:
     if image.mode.startswith("I;16"):  # gray, which Pillow hands out, shifted up to 16 bits
         return (np.asarray(image) >> (MAX_DEPTH - bits)).astype(np.uint16), None, bits
     try:
-        imagecodecs = import_module("imagecodecs")
+        planes = _separated(_decoded(image.format or "", data, bits))
     except ImportError:
         if mangled:
             raise UnsupportedImage(
@@ -153,27 +158,30 @@ def _by_imagecodecs(image: Image.Image, bits: int, name: str) -> Planes | None:
             ) from None
         _reduced(name, f"it has {bits} bits a channel, and Pillow hands out 8: {EXTRA} keeps all of them")
         return None
-    if image.format == "JPEG2000":
-        data = without_jp2_profile(data)
-    try:
-        planes = _separated(np.asarray(getattr(imagecodecs, _DECODERS[image.format or ""])(data)))
     except Exception as error:  # noqa: BLE001 - each of its codecs has a class of its own
-        _reduced(name, f"it has {bits} bits a channel, which imagecodecs does not read ({error}): 8 are kept")
+        _reduced(name, f"it has {bits} bits a channel, which cannot be read ({error}): 8 are kept")
         return None
     if mangled and planes is not None and image.tag_v2.get(_TURN, 1) == 1:  # type: ignore[attr-defined]
         return (*planes, bits)
     if mangled:
         raise UnsupportedImage(f"{name} has its colours in planes of 16 bits of a kind that is not read")
     if planes is None or not _alike(planes, image, bits):
-        _reduced(
-            name, f"it has {bits} bits a channel, which imagecodecs and Pillow read differently: 8 are kept"
-        )
+        _reduced(name, f"it has {bits} bits a channel, which two decoders read differently: 8 are kept")
         return None
     return (*planes, bits)
 
 
+def _decoded(kind: str, data: bytes, bits: int) -> npt.NDArray[Any]:
+    """All of a file's samples. Raises ImportError without the package, and whatever that raises."""
+    if kind == "HEIF":  # by the plugin itself, which shifts samples up to 16 bits
+        heif = import_module("pillow_heif").open_heif(io.BytesIO(data), convert_hdr_to_8bit=False)
+        return np.asarray(heif) >> (MAX_DEPTH - bits)
+    plain = without_jp2_profile(data) if kind == "JPEG2000" else data  # imagecodecs would apply it
+    return np.asarray(getattr(import_module("imagecodecs"), _DECODERS[kind])(plain))
+
+
 def _separated(array: npt.NDArray[Any]) -> tuple[Plane, Plane | None] | None:
-    """Colours and alpha of what imagecodecs gives."""
+    """Colours and alpha of an array (H, W), (H, W, n), or of a TIFF also (n, H, W)."""
     if array.dtype != np.uint16 or not (array.ndim == 2 or array.ndim == 3):
         return None
     if array.ndim == 2:

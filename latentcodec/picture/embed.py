@@ -12,16 +12,17 @@ from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
-from PIL import Image
+from PIL import Image, TiffTags
 
 from latentcodec.picture.colour.points import name_of
 from latentcodec.picture.colour.profiles import profile_of, to_srgb
 from latentcodec.picture.deep_reading import EXTRA
 from latentcodec.picture.formats.beside import Resolution
 from latentcodec.picture.formats.boxes import with_jp2_boxes, with_nclx
-from latentcodec.picture.formats.exif import resolution_of
+from latentcodec.picture.formats.exif import resolution_of, without_orientation
 from latentcodec.picture.formats.jpeg import jpeg_extra
 from latentcodec.picture.formats.png import png_info
+from latentcodec.picture.formats.tiff import DESCRIPTIVE, OF_THE_FILE
 from latentcodec.picture.metadata import picture_tags, sound_exif
 from latentcodec.picture.notices import ReducedDepthWarning, report
 from latentcodec.picture.picture import Picture, with_depth
@@ -72,8 +73,9 @@ def prepared(picture: Picture, kind: str, name: str) -> tuple[Picture, dict[str,
         return picture, options | {"exif": tags}
     if kind == "JPEG2000":
         return picture, {}
-    if kind == "AVIF" and not _parsed(exif, kind, name):
-        exif = b""
+    if kind == "AVIF" and picture.exif:  # Pillow would make EXIF anew that has an orientation
+        whole = _parsed(exif, kind, name) is not None
+        exif = b"Exif\0\0" + without_orientation(picture.exif) if whole else b""
     if kind == "JPEG":
         if len(exif) > _MARKER:
             report(name, f"{len(exif)} bytes of EXIF are dropped, JPEG holds at most {_MARKER}")
@@ -161,7 +163,12 @@ def _parsed(exif: bytes, kind: str, name: str) -> Image.Exif | None:
         with warnings.catch_warnings():
             warnings.simplefilter("error")  # Pillow warns of damage and goes on, with half of a directory
             tags.load(exif)
-            return picture_tags(tags)
+            described = picture_tags(tags)
     except Exception as error:  # noqa: BLE001 - Pillow's EXIF parser raises almost anything on damaged data
         report(name, f"the EXIF is too damaged for {kind} ({error}) and is dropped")
         return None
+    lost = sorted(tag for tag in tags if tag not in DESCRIPTIVE | OF_THE_FILE)
+    if kind == "TIFF" and lost:
+        shown = ", ".join(f"{tag} ({TiffTags.lookup(tag).name})" for tag in lost[:6])
+        report(name, f"the EXIF's tags {shown}{' ...' if len(lost) > 6 else ''} are left out in a TIFF")
+    return described

@@ -233,7 +233,7 @@ def check_size(image: Image.Image, name: str, max_pixels: int) -> None:
 def _own_words(image: Image.Image, name: str) -> Beside:
     """What the file of an opened image says itself, where it is still open and at its first frame."""
     file = getattr(image, "fp", None)
-    loaded = not getattr(image, "tile", None) and image.format != "WEBP"  # which shows no tiles
+    loaded = not getattr(image, "tile", None) and image.format not in ("WEBP", "HEIF")  # they show no tiles
     if file is None or loaded or getattr(image, "_frame", False):
         return Beside()
     try:

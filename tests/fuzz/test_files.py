@@ -55,7 +55,7 @@ from latentcodec.container.header import EXTERNAL_MODEL, PIXELS, Header
 from latentcodec.container.salvage import salvage
 from latentcodec.errors import LatentCodecError
 from latentcodec.picture.colour.points import Cicp
-from latentcodec.picture.picture import Picture
+from latentcodec.picture.picture import Picture, with_depth
 from latentcodec.rans import groups
 from latentcodec.rans.coder import Decoder, Encoder
 from latentcodec.rans.groups import GroupedTables
@@ -113,7 +113,10 @@ def seeds() -> dict[str, bytes]:
     )
     wide = np.tile(photograph(width=100, height=48), (1, 3, 1))
     flat = replace(whole, pixels=pixels // 64 * 64, alpha=None)
+    deep = with_depth(whole, 16)
     files = {
+        "deep": NativeEncoder(native(), deep).encode(2000).file,
+        "samples": File(*_pixel_tiles(with_depth(flat, 12))),
         "native": NativeEncoder(native(), whole).encode(2000).file,
         "gray": NativeEncoder(native(), Picture(pixels[..., :1].repeat(3, 2), gray=True)).encode(900).file,
         "tiled": _tiled(wide),

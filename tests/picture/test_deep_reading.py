@@ -103,6 +103,19 @@ def test_avif(samples: np.ndarray, bits: int) -> None:
     assert same(imagecodecs.avif_encode(reduced, level=100, bitspersample=bits), reduced, bits)
 
 
+def test_heif(monkeypatch: pytest.MonkeyPatch) -> None:
+    pillow_heif = pytest.importorskip("pillow_heif")
+    monkeypatch.setattr(Image, "OPEN", dict(Image.OPEN))
+    monkeypatch.setattr(Image, "ID", list(Image.ID))
+    pillow_heif.register_heif_opener()
+    for samples, mode in ((RGB, "RGB;16"), (RGBA, "RGBA;16")):
+        out = io.BytesIO()
+        pillow_heif.from_bytes(mode, (WIDTH, HEIGHT), samples.tobytes()).save(out, quality=-1, chroma=444)
+        picture = open_picture(io.BytesIO(out.getvalue()))
+        assert picture.bit_depth == 10
+        assert np.abs(planes(picture).astype(int) - (samples >> 6)).max() <= 3  # it is lossy in colour
+
+
 @pytest.mark.parametrize(("peak", "bits"), [(1023, 10), (4095, 12), (65535, 16)])
 def test_portable_maps(peak: int, bits: int) -> None:
     samples = (RGB.astype(int) * peak // 65535).astype(np.uint16)

@@ -20,7 +20,15 @@ from PIL import Image
 from latentcodec.picture.directories import EXIF_IFD, INTEROP_IFD
 from latentcodec.picture.notices import report
 
-__all__ = ["Entry", "entries", "is_adobe_rgb", "orientation_of", "resolution_of", "turned"]
+__all__ = [
+    "Entry",
+    "entries",
+    "is_adobe_rgb",
+    "orientation_of",
+    "resolution_of",
+    "turned",
+    "without_orientation",
+]
 
 _BYTE_ORDER = {b"II*\0": "<", b"MM\0*": ">"}  # TIFF 6.0, section 2
 _FORMS = {1: "B", 3: "H", 4: "I", 5: "II", 6: "b", 8: "h", 9: "i", 10: "ii", 11: "f", 12: "d"}
@@ -152,6 +160,25 @@ def turned(exif: bytes | None, turn: int, name: str) -> bytes | None:
                 _exchange(patched, directory, *pair)
     if turn > 1:
         _turn_thumbnail(patched, first, turn, name)
+    return bytes(patched)
+
+
+def without_orientation(exif: bytes) -> bytes:
+    """EXIF without its Orientation: the entries behind it move up in their directory, and nothing else does.
+
+    For writers that would make EXIF anew to take it out.
+    """
+    first = first_directory(exif)
+    entry = _entry(exif, first, _ORIENTATION)
+    if entry is None or first is None:
+        return exif
+    patched, order = bytearray(exif), _BYTE_ORDER[exif[:4]]
+    (count,) = struct.unpack_from(order + "H", exif, first)
+    end = first + 2 + 12 * count + 4  # with the offset of the next directory
+    if end > len(exif):
+        return exif
+    patched[entry.record : end] = exif[entry.record + 12 : end] + bytes(12)
+    struct.pack_into(order + "H", patched, first, count - 1)
     return bytes(patched)
 
 

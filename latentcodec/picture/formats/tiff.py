@@ -14,7 +14,7 @@ from latentcodec.picture.formats.beside import Beside, sound_resolution
 from latentcodec.picture.formats.photoshop import IPTC, iptc_of, left_out
 from latentcodec.picture.notices import report
 
-__all__ = ["DESCRIPTIVE", "read_psd", "read_tags"]
+__all__ = ["DESCRIPTIVE", "OF_THE_FILE", "read_psd", "read_tags"]
 
 _IPTC, _PHOTOSHOP, _X_RESOLUTION, _UNIT = 33723, 34377, 282, 296
 # Tags that describe the picture and not how its pixels lie in the file (TIFF 6.0, Exif 2.32, XP* by
@@ -31,7 +31,7 @@ DESCRIPTIVE = frozenset(
 )
 # How pixels lie in the file (TIFF 6.0, with JPEG and tiles), and what is kept by other ways: XMP, profile,
 # IPTC and Photoshop's resources.
-_OWN = frozenset(
+OF_THE_FILE = frozenset(
     {
         *range(254, 267),
         *(269, 273, 274, 277, 278, 279, 280, 281, 284, 288, 289, 290, 291, 292, 293, 297),
@@ -53,7 +53,7 @@ def read_tags(image: Image.Image, name: str) -> Beside:
     dpi = image.info.get("dpi")
     if tags.get(_UNIT, 2) in (2, 3) and _X_RESOLUTION in tags and isinstance(dpi, tuple):
         said.dpi = sound_resolution(*dpi)
-    unknown = sorted(tag for tag in tags if tag not in DESCRIPTIVE | _OWN)
+    unknown = sorted(tag for tag in tags if tag not in DESCRIPTIVE | OF_THE_FILE)
     if unknown:
         shown = ", ".join(f"{tag} ({TiffTags.lookup(tag).name})" for tag in unknown[:6])
         report(name, f"its TIFF tags {shown}{' ...' if len(unknown) > 6 else ''} are left out")

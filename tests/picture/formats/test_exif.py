@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 from PIL import ExifTags, Image, ImageOps
 
-from latentcodec.picture.formats.exif import is_adobe_rgb, resolution_of, turned
+from latentcodec.picture.files import open_picture, save_picture
+from latentcodec.picture.formats.exif import is_adobe_rgb, resolution_of, turned, without_orientation
 from latentcodec.picture.notices import DroppedDataWarning
+from latentcodec.picture.picture import Picture
 from tests.picture.tiff_bytes import place, tiff
 
 
@@ -74,6 +76,30 @@ def test_a_thumbnail_that_cannot_be_turned_is_unlinked(small: bytes) -> None:
     assert tags(after).get_ifd(ExifTags.IFD.IFD1) == {}
     assert small not in after
     assert turned(camera(1, small), 1, "it") == camera(1, small)  # it lies as it did
+
+
+def test_an_orientation_goes_alone() -> None:
+    before = camera(6, thumbnail())
+    after = without_orientation(before)
+    assert len(after) == len(before)
+    assert {tag for tag in tags(before) if tag not in tags(after)} == {0x0112}
+    assert tags(after).get_ifd(ExifTags.IFD.IFD1) == tags(before).get_ifd(ExifTags.IFD.IFD1)
+    assert without_orientation(after) == after
+    for end in range(0, len(before), 5):
+        assert len(without_orientation(before[:end])) == end
+
+
+def test_avif_gets_exif_as_it_is() -> None:
+    exif = turned(camera(6, thumbnail()), 6, "it")
+    stream = io.BytesIO()
+    save_picture(Picture(np.zeros((9, 8, 3), np.uint8), exif=exif), stream, "AVIF")
+    assert open_picture(stream).exif == without_orientation(exif or b"")
+
+
+def test_tags_that_a_tiff_has_no_place_for_are_told() -> None:
+    exif = tiff([(0x010F, 2, 4, 0x00626162), (0xC4A5, 7, 4, 5)])
+    with pytest.warns(DroppedDataWarning, match=r"the EXIF's tags 50341 \(\w+\) are left out in a TIFF"):
+        save_picture(Picture(np.zeros((9, 8, 3), np.uint8), exif=exif), io.BytesIO(), "TIFF")
 
 
 def test_adobe_rgb() -> None:
