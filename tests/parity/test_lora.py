@@ -103,7 +103,9 @@ def layout(name: str, models: Models, seed: int = 0) -> State:
         "kohya, two text encoders": lambda: (
             kohya(unet, "lora_unet_") | kohya(inside, "lora_te1_", 1.0) | kohya(second[0], "lora_te2_", 5.0)
         ),
-        "kohya, names of ldm": lambda: kohya(ldm_names(every, models.unet), "lora_unet_"),
+        "kohya, names of ldm": lambda: (
+            kohya(ldm_names(unet, models.unet), "lora_unet_") | kohya(second[0], "lora_te2_", 5.0)
+        ),
         "peft": lambda: peft(unet, "unet.") | peft(inside, "text_encoder."),
         "old diffusers": lambda: old_diffusers(attention, "unet."),
     }
@@ -118,16 +120,15 @@ def saved(state: State, file: Path) -> Path:
 @pytest.mark.parametrize(
     ("family", "name", "dtype"),
     [
-        ("SD 1.5", "kohya", torch.float32),
         ("SD 1.5", "kohya", torch.float64),
         ("SD 1.5", "kohya without alpha", torch.float32),
         ("SD 1.5", "kohya, with convolutions", torch.float32),  # as LCM-LoRA
         ("SD 1.5", "peft", torch.float32),
         ("SD 1.5", "old diffusers", torch.float32),
-        ("SD 2", "kohya, with convolutions", torch.float32),
         ("SDXL", "kohya, names of ldm", torch.float64),
-        ("SDXL", "kohya, two text encoders", torch.float32),
-        ("SDXL", "peft", torch.float32),
+        pytest.param("SD 2", "kohya, with convolutions", torch.float32, marks=pytest.mark.slow),
+        pytest.param("SDXL", "kohya, two text encoders", torch.float32, marks=pytest.mark.slow),
+        pytest.param("SDXL", "peft", torch.float32, marks=pytest.mark.slow),
     ],
 )
 def test_layouts(check: Check, tmp_path: Path, family: str, name: str, dtype: torch.dtype) -> None:

@@ -44,7 +44,7 @@ class GenerationProgress:
     def __enter__(self) -> GenerationProgress:
         if self._shown:
             self._bar = _bar(self)
-            self._task = self._bar.add_task(self._label, total=None)
+            self._task = self._bar.add_task(f"{self._label}: loading the model", total=None)
             self._bar.start()
         return self
 
@@ -76,6 +76,7 @@ class GenerationProgress:
             total=self._total * progress.steps,
             completed=done * progress.steps + pictures * progress.step,
             description=f"{self._label}  {rate}",
+            refresh=progress.preview is not None,
         )
 
 

@@ -8,6 +8,7 @@ the store ─► choose_model ─► the model that is there for a pipeline
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -55,7 +56,9 @@ _FETCHED = {
 }
 _CALLED = ("negative", "steps", "guidance", "rescale", "sampler", "spacing", "karras", "eta")
 # What other programs note that changes no picture, or that this one does alike.
-_HARMLESS = ("hash", "Version", "Schedule type", "RNG", "Civitai", "Model")
+_HARMLESS = re.compile(
+    r".*hash.*: .*|(Version|RNG|Model|Civitai.*): .*|Schedule type: (Automatic|Uniform|Normal)"
+)
 
 
 @dataclass(frozen=True)
@@ -76,13 +79,13 @@ def read_request(pipeline: str, prompt: str | None, options: Mapping[str, Any]) 
     Raises Failure where no model, LoRA or prompt is there, InvalidArgument where FILE says nothing.
     """
     source = options["source"]
-    found = _read_source(pipeline, source) if source else Parameters()
+    found = _read_source(pipeline, source, quiet=options["quiet"]) if source else Parameters()
     if prompt is None and source is None and pipeline != UPSCALE:
         raise click.UsageError("name a PROMPT, or --from FILE that has one")
 
-    def wanted(name: str, also: str = "") -> Any:
+    def wanted(name: str) -> Any:
         value = options.get(name)
-        return value if value is not None else getattr(found, also or name)
+        return value if value is not None else getattr(found, name)
 
     called = {name: wanted(name) for name in _CALLED}
     called["negative"] = called["negative"] or ""
@@ -95,28 +98,27 @@ def read_request(pipeline: str, prompt: str | None, options: Mapping[str, Any]) 
     else:
         size = (found.width, found.height) if found.width and found.height else None
         called["size"] = options["size"] or size
-    loras = options["lora"] or _found_loras(found, source)
+    model = _model(pipeline, options, found, source)
     opening = {
         "device": options["device"],
         "dtype": options["dtype"] or _found_dtype(found),
-        "vae": wanted("vae"),
-        "loras": loras,
+        "vae": options["vae"] or _in_store("autoencoder", found.vae, "--vae", source),
+        "loras": options["lora"] or _found_loras(found, source),
         "fast_decode": options["fast_decode"] or bool(found.fast_decode),
-        "prediction": wanted("prediction"),
+        "prediction": wanted("prediction") if model == found.model else options["prediction"],
         "family": options["family"],
         "compile": options["compile_"],
         "offload": options["offload"],
     }
     if options["safety_checker"]:
         opening["safety_checker"] = options["safety_checker"]
-    model = _model(pipeline, options, found, source)
     text = prompt if prompt is not None else found.prompt
     for each in (text, called["negative"]):
         chunks_of(each)  # an error in it is better said before gigabytes are read
     return Request(pipeline, text, model, wanted("seed"), opening, called)
 
 
-def _read_source(pipeline: str, source: str) -> Parameters:
+def _read_source(pipeline: str, source: str, *, quiet: bool) -> Parameters:
     """The parameters of FILE, which another pipeline may have used, unless only a picture is missing then."""
     job = Job(source, PIPE)
     found = from_bytes(read_source(job), job.name)
@@ -126,8 +128,8 @@ def _read_source(pipeline: str, source: str) -> Parameters:
             f"{job.name}: it was made by {found.pipeline}, from a picture that the file does not hold: use "
             f"'latentcodec {command} IN ... OUT --from {job.name}'"
         )
-    left = [key for key, _ in found.others if not any(word in key for word in _HARMLESS)]
-    if left:
+    left = [key for key, value in found.others if not _HARMLESS.fullmatch(f"{key}: {value}")]
+    if left and not quiet:
         say(f"{job.name}: it also says {', '.join(left)}, which are left out here")
     return found
 
@@ -153,18 +155,19 @@ def _found_loras(found: Parameters, source: str | None) -> tuple[tuple[str, floa
     return tuple(files)
 
 
-def _model(pipeline: str, options: Mapping[str, Any], found: Parameters, source: str | None) -> str:
+def _in_store(what: str, name: str | None, option: str, source: str | None) -> str | None:
+    """The name of a model that FILE says. Never a path: a picture from strangers opens no file."""
     from latentcodec.weights.store import stored_names
 
-    asked = options["model"]
-    if asked is None and found.model is not None:
-        if found.model in stored_names():
-            asked = found.model
-        else:
-            raise Failure(
-                f"{source}: it was made with the model {found.model}, which is not in the store: name one "
-                "with --model"
-            )
+    if name is not None and name not in stored_names():
+        raise Failure(
+            f"{source}: it was made with the {what} {name}, which is not in the store: name one with {option}"
+        )
+    return name
+
+
+def _model(pipeline: str, options: Mapping[str, Any], found: Parameters, source: str | None) -> str:
+    asked = options["model"] or _in_store("model", found.model, "--model", source)
     if asked is None:
         return choose_model(pipeline)
     if options["family"] is None:

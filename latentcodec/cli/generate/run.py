@@ -60,25 +60,16 @@ def read_mask(source: str) -> Image.Image:
 
 def carry_out(request: Request, inputs: Sequence[Any], jobs: list[Job], options: Mapping[str, Any]) -> None:
     """Make the pictures of the jobs and write them, with a line for each unless --quiet."""
-    quiet, verbose = options["quiet"], options["verbose"]
-    from latentcodec.generate.generator import MAX_BATCH, Generator
+    quiet = options["quiet"]
+    from latentcodec.generate.generator import MAX_BATCH
     from latentcodec.generate.latents import seeds_of
-    from latentcodec.weights.checkpoints.detected import describe
-    from latentcodec.weights.store import resolve
 
     seeds = seeds_of(request.seed, len(jobs))
-    begun = time.perf_counter()
-    generator = Generator.open(request.model, **request.opening)
-    model = generator.model
-    # What the store knows of a model it said when the model was added.
-    told = not verbose and resolve(request.model).detected is not None
-    said = {describe(model.detected)} if told else set()
-    if verbose:
-        say(f"model {request.model} on {model.device}, loaded in {time.perf_counter() - begun:.2f} s")
-    at_once = MAX_BATCH if model.device.type == "cuda" else 1
-    method: Callable[..., Generated] = getattr(generator, _METHODS[request.pipeline])
     label = COMMANDS[request.pipeline]
     with GenerationProgress(label, len(jobs), quiet=quiet, preview=options["preview"]) as bar:
+        generator, said = _open(request, verbose=options["verbose"])
+        at_once = MAX_BATCH if generator.model.device.type == "cuda" else 1
+        method: Callable[..., Generated] = getattr(generator, _METHODS[request.pipeline])
         for first in range(0, len(jobs), at_once):
             batch = jobs[first : first + at_once]
             begun = time.perf_counter()
@@ -99,15 +90,30 @@ def carry_out(request: Request, inputs: Sequence[Any], jobs: list[Job], options:
                 **request.called,
             )
             seconds = time.perf_counter() - begun
-            if not quiet:
-                for note in made.notes:
-                    if note not in said:
-                        say(note)
-                        said.add(note)
+            for note in made.notes:
+                if note not in said and not quiet:
+                    say(note)
+                said.add(note)
             for index, job in enumerate(batch):
                 size = _write(generator, made, index, job, options)
                 if not quiet:
                     say(_line(made, index, job, size, steps, seconds))
+
+
+def _open(request: Request, *, verbose: bool) -> tuple[Generator, set[str]]:
+    """The loaded model, and which of its notes need not be said."""
+    from latentcodec.generate.generator import Generator
+    from latentcodec.weights.checkpoints.detected import describe
+    from latentcodec.weights.store import resolve
+
+    begun = time.perf_counter()
+    generator = Generator.open(request.model, **request.opening)
+    model = generator.model
+    if verbose:
+        say(f"model {request.model} on {model.device}, loaded in {time.perf_counter() - begun:.2f} s")
+    # What the store knows of a model it said when the model was added.
+    told = not verbose and resolve(request.model).detected is not None
+    return generator, {describe(model.detected)} if told else set()
 
 
 def _write(generator: Generator, made: Generated, index: int, job: Job, options: Mapping[str, Any]) -> str:

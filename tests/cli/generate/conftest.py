@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from tests.toy_pipelines import save_folder
@@ -19,6 +20,12 @@ Models = Callable[[str], Path]
 def models(tmp_path_factory: pytest.TempPathFactory) -> Models:
     """models(family): the folder of a small random model; not to be changed."""
     return cache(lambda family: save_folder(tmp_path_factory.mktemp("models") / f"toy-{family}", family))
+
+
+@pytest.fixture(autouse=True)
+def on_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where there is a GPU too: pictures are compared bit for bit, alone and in batches."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import signal
 import subprocess
@@ -11,8 +12,11 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
+from rich.console import Console
 
+from latentcodec.cli.generate import progress
 from latentcodec.cli.generate.progress import GenerationProgress, half_blocks, speed
+from latentcodec.generate.live import Progress
 from tests.cli.conftest import ROOT, Call, on_terminal
 
 OPTIONS = ("--steps", "3", "--size", "32", "--seed", "1")
@@ -45,6 +49,24 @@ def test_nothing_is_shown_where_there_is_no_terminal(call: Call, sd1: Path, tmp_
     assert (done.code, "▀" in done.err, "━" in done.err) == (0, False, False)
 
 
+def test_previews_and_speed_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    shown = io.StringIO()
+    console = Console(file=shown, force_terminal=True, color_system="truecolor", width=100, height=30)
+    monkeypatch.setattr(progress, "error_console", lambda: console)
+    monkeypatch.setattr(progress, "on_terminal", lambda: True)
+    with GenerationProgress("generate", 2, quiet=False, preview=True) as bar:
+        assert bar.previews
+        for step in (1, 2, 3):
+            bar.show(1, 1, Progress(step, 3, Image.new("RGB", (8, 8), "red")))
+    text = shown.getvalue()
+    assert "▀" in text
+    assert "6/6" in text  # the second of two pictures, of three steps each
+    assert "steps/s" in text or "s/step" in text
+    for quiet, preview in ((True, True), (False, False)):
+        assert not GenerationProgress("generate", 2, quiet=quiet, preview=preview).previews
+
+
+@pytest.mark.slow
 def test_a_terminal_gets_a_bar_and_a_preview(sd1: Path, tmp_path: Path) -> None:
     out = tmp_path / "a.png"
     code, text = on_terminal("generate", "--model", sd1, "cat", out, *OPTIONS, "--preview", columns=100)
@@ -61,7 +83,7 @@ def test_a_terminal_gets_a_bar_and_a_preview(sd1: Path, tmp_path: Path) -> None:
 def test_ctrl_c_leaves_what_is_done_and_nothing_half_written(sd1: Path, tmp_path: Path) -> None:
     out = tmp_path / "%d.png"
     command = [sys.executable, "-m", "latentcodec", "generate", "--model", str(sd1), "cat", str(out)]
-    command += ["--count", "1000", "--size", "32", "--steps", "2"]
+    command += ["--count", "1000", "--size", "32", "--steps", "2", "--device", "cpu"]
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     with subprocess.Popen(
         command, env=environment, stderr=subprocess.PIPE, start_new_session=True
