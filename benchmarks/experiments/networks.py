@@ -151,7 +151,7 @@ def generation(
     model = pair.ours.model
     clock = time.process_time if model.device.type == "cpu" else _device_clock(model.device)
     image = Image.effect_noise((side, side), 60).convert("RGB")
-    common = {"seed": 1, "guidance": 0.0}
+    common: dict[str, Any] = {"seed": 1, "guidance": 0.0}
     given = {"guidance_scale": 0.0, "generator": torch.Generator().manual_seed(1)}
     size = {"height": side, "width": side}
     with torch.inference_mode():
