@@ -107,7 +107,8 @@ def to_tensor(pixels: Pixels, grain: int, like: Tensor) -> Tensor:
     like: has the device and the precision.
     """
     padded = torch.from_numpy(np.ascontiguousarray(pad_to_patches(pixels, grain)))
-    return (padded.to(like.device).permute(2, 0, 1)[None].to(torch.float64) / 255).to(like.dtype)
+    wide = torch.promote_types(like.dtype, torch.float32)
+    return padded.to(like.device).permute(2, 0, 1)[None].to(wide).div(255).to(like.dtype)
 
 
 def to_images(pictures: Tensor, size: tuple[int, int]) -> list[Image.Image]:

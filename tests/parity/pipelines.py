@@ -207,7 +207,7 @@ def same_randomness(patch: pytest.MonkeyPatch) -> Iterator[None]:
         yield
 
 
-def task(pair: Pair, size: tuple[int, int] = (64, 48), negative: str = "blurry", **asked: Any) -> Task:
+def task(pair: Pair, size: tuple[int, int] = (72, 56), negative: str = "blurry", **asked: Any) -> Task:
     """Two prompts, two seeds, four steps."""
     settings = settle(pair.model.defaults, **{"steps": 4} | asked)
     return Task(prompts=PROMPTS, negative=negative, settings=settings, size=size, seeds=SEEDS)

@@ -121,7 +121,7 @@ def test_image_to_image(family: str, prediction: str, asked: Any, told: Any, dty
     pair = pair_of(family, dtype, prediction)
     made = task(pair, **asked)
     pipeline = pair.pipeline(PIPELINES.get(family, SD)[1], pair.scheduler(made.settings.sampler, **told))
-    pixels = photograph(width=64, height=48)
+    pixels = photograph(width=72, height=56)
     expected = expected_latents(
         pair, pipeline, made, image=picture(pixels, dtype), strength=made.settings.strength
     )
@@ -158,7 +158,7 @@ def test_inpainting(family: str, prediction: str, asked: Any, told: Any, dtype: 
     pair = pair_of(family, dtype, prediction)
     made = task(pair, **asked)
     # Of black and white only: diffusers rounds the picture to float32 here.
-    pixels, mask = (photograph(width=64, height=48) > 110) * np.uint8(255), np.zeros((48, 64), bool)
+    pixels, mask = (photograph(width=72, height=56) > 110) * np.uint8(255), np.zeros((56, 72), bool)
     mask[11:37, 19:50] = True
     pipeline = pair.pipeline("StableDiffusionInpaintPipeline", pair.scheduler(made.settings.sampler, **told))
     expected = expected_latents(
@@ -168,8 +168,8 @@ def test_inpainting(family: str, prediction: str, asked: Any, told: Any, dtype: 
         image=picture(pixels, dtype),
         mask_image=torch.from_numpy(mask).to(dtype).expand(2, 1, -1, -1).clone(),
         strength=made.settings.strength,
-        height=48,
-        width=64,
+        height=56,
+        width=72,
     )
     check(pair, inpaint(pair.model, made, pixels, mask), expected)
 
@@ -178,7 +178,7 @@ def test_inpainting(family: str, prediction: str, asked: Any, told: Any, dtype: 
 def test_depth_to_image(dtype: torch.dtype) -> None:
     pair = pair_of("sd2-depth", dtype)
     made = task(pair, sampler="ddim", steps=5, strength=0.8)
-    pixels = photograph(width=64, height=48)
+    pixels = photograph(width=72, height=56)
     with torch.inference_mode():
         depth = estimate_depth(pair.model, to_tensor(pixels, 1, torch.empty(0, dtype=dtype)))
     pipeline = pair.pipeline(
@@ -227,11 +227,11 @@ def test_pictures_of_a_seed_are_diffusers_own() -> None:
     made = task(pair, sampler="ddim")
     pipeline = pair.pipeline("StableDiffusionPipeline", pair.scheduler("ddim"))
     found = Generator(pair.model).text_to_image(
-        PROMPTS, size=(64, 48), negative="blurry", steps=4, seed=SEEDS[0]
+        PROMPTS, size=(72, 56), negative="blurry", steps=4, seed=SEEDS[0]
     )
-    arguments = {"height": 48, "width": 64, "num_inference_steps": 4, "guidance_scale": 7.5}
+    arguments = {"height": 56, "width": 72, "num_inference_steps": 4, "guidance_scale": 7.5}
     generators = [torch.Generator().manual_seed(seed) for seed in SEEDS]
     expected = pipeline(generator=generators, **pair.texts(made), **arguments).images
     for ours, theirs in zip(found.images, expected, strict=True):
-        assert ours.size == theirs.size == (64, 48)
+        assert ours.size == theirs.size == (72, 56)
         assert np.abs(np.asarray(ours).astype(int) - np.asarray(theirs)).max() <= 2

@@ -77,12 +77,14 @@ def _check(job: Job, format_: str | None) -> None:
         raise Failure(f"{job.target_name}: there is no folder {os.path.dirname(job.target)}")
     if not is_lci(job, format_):
         check_format(job, format_, free=True)
+    elif format_ is not None and Path(job.target).suffix:
+        raise click.UsageError(f"{job.target_name}: OUT's extension sets the format; leave --format out")
 
 
 def is_lci(job: Job, format_: str | None) -> bool:
     """Whether the latents are to be written, and no pixels."""
-    suffix = LCI if job.target == PIPE and format_ == LCI[1:] else Path(job.target).suffix
-    return suffix.lower() == LCI
+    suffix = "" if job.target == PIPE else Path(job.target).suffix
+    return (suffix or f".{format_}").lower() == LCI
 
 
 def write_picture(job: Job, image: Image.Image, parameters: Parameters, format_: str | None) -> int:

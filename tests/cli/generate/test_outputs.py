@@ -69,6 +69,11 @@ def test_latents_by_name_or_format() -> None:
     assert is_lci(file, None)
     assert is_lci(pipe, "lci")
     assert not is_lci(pipe, "png")
+    (bare,) = plan_outputs("bare", 1, "lci", ())
+    assert is_lci(bare, "lci")
+    for out in ("a.lci", "a.png"):
+        with pytest.raises(click.UsageError, match="OUT's extension sets the format"):
+            plan_outputs(out, 1, "lci", ())
 
 
 @pytest.mark.parametrize(
