@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from latentcodec.cli import train_prior
+from latentcodec.cli.training import prior as train_prior
 from latentcodec.cli.training.progress import prior_line
 from latentcodec.codec.values.prior_file import read_prior, stored_path
 from latentcodec.training.data import is_held_out
