@@ -204,6 +204,8 @@ def settle(
         raise InvalidArgument(f"karras: {name} has no such levels; {' and '.join(KARRAS_SAMPLERS)} have")
     if eta and name != "ddim":
         raise InvalidArgument(f"eta {eta:g}: of ddim only; the sampler is {name}")
+    if strength is not None and not _within("strength", strength, 1):
+        raise InvalidArgument("strength 0 leaves no step to run: it must be above 0", ("strength",))
     least = 1 if strength is None or name == "lcm" else math.ceil(1 / max(strength, 1e-3) - 1e-9)
     count = max(defaults.steps, least) if steps is None else steps
     count = whole("steps", count, 1, MAX_STEPS)
@@ -216,9 +218,9 @@ def settle(
         karras=own and defaults.karras if karras is None else karras,
         eta=_within("eta", (defaults.eta if own else 0.0) if eta is None else eta, 1),
         offset=defaults.offset,
-        strength=1.0 if strength is None else _within("strength", strength, 1),
+        strength=1.0 if strength is None else float(strength),
     )
-    if settings.run < 1 or not settings.strength:
+    if settings.run < 1:
         raise InvalidArgument(
             f"strength {settings.strength:g} of {count} steps leaves none to run: take a strength of at "
             f"least {1 / count:.2g}, or at least {least} steps",

@@ -98,7 +98,7 @@ def test_a_model_of_one_step_runs_as_many_as_a_strength_needs() -> None:
         ({"eta": 0.5, "sampler": "euler"}, "eta 0.5: of ddim only"),
         ({"strength": 1.5}, "strength 1.5: it is a number from 0 to 1"),
         ({"strength": 0.3, "steps": 2}, "strength 0.3 of 2 steps leaves none to run: .* 0.5, or at least 4"),
-        ({"strength": 0}, "strength 0 of .* steps leaves none"),
+        ({"strength": 0}, "strength 0 leaves no step"),
     ],
 )
 def test_what_is_out_of_range(asked: dict[str, Any], message: str) -> None:
