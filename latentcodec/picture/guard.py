@@ -22,7 +22,7 @@ from latentcodec.picture.directories import excess
 from latentcodec.picture.formats import png
 from latentcodec.picture.formats.jpeg import START, segments
 from latentcodec.picture.metadata import without_prefix
-from latentcodec.picture.notices import ReducedDepthWarning, report
+from latentcodec.picture.notices import report
 
 __all__ = ["PICTURE_FORMATS", "guarded", "open_formats", "open_image"]
 
@@ -101,10 +101,7 @@ def _open_heic(file: BinaryIO, name: str) -> Image.Image:
             f"{name}: a HEIC picture, which needs the package pillow-heif ({error}): "
             "pip install 'latentcodec[heif]', or save it as JPEG or PNG"
         ) from error
-    image: Image.Image = HeifImageFile(file)  # type: ignore[no-untyped-call]
-    if (bits := image.info.get("bit_depth", 8)) > 8:
-        report(name, f"it has {bits} bits a channel, and pillow-heif hands out 8", ReducedDepthWarning)
-    return image
+    return HeifImageFile(file)  # type: ignore[no-untyped-call]
 
 
 def _jpeg(file: BinaryIO, name: str) -> BinaryIO:
