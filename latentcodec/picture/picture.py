@@ -75,8 +75,9 @@ MAX_PIXELS = 178_956_970  # where Pillow itself refuses by default: twice its MA
 PICTURE_EXTENSIONS = frozenset(
     f".{name}"
     for name in (
-        *("apng", "avif", "bmp", "dib", "gif", "heic", "heif", "ico", "j2k", "jfif", "jp2", "jpe", "jpeg"),
-        *("jpg", "jxl", "pbm", "pcx", "pgm", "png", "pnm", "ppm", "psd", "qoi", "tga", "tif", "tiff", "webp"),
+        *("apng", "avif", "bmp", "dib", "gif", "heic", "heif", "hif", "icns", "ico", "j2k", "jfif", "jp2"),
+        *("jpe", "jpeg", "jpg", "jxl", "mpo", "pbm", "pcx", "pgm", "png", "pnm", "ppm", "psd", "qoi", "sgi"),
+        *("tga", "tif", "tiff", "webp"),
     )
 )
 
