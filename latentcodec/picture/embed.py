@@ -138,7 +138,8 @@ def _without_place(picture: Picture, kind: str, name: str) -> Picture:
         gone["text"] = f"text ({shown}{' ...' if len(keys) > 6 else ''})"
     in_exif = "exif" in places and picture.dpi and _same(picture.dpi, resolution_of(picture.exif))
     if picture.dpi and "dpi" not in places and not in_exif:
-        gone["dpi"] = f"a resolution ({picture.dpi[0]:g} dpi)"
+        across, down = picture.dpi
+        gone["dpi"] = f"a resolution ({across:g}{'' if across == down else f' x {down:g}'} dpi)"
     if gone:
         report(name, f"{kind} has no place for {', '.join(gone.values())}: left out")
     empty: dict[str, Any] = {field: () if field == "text" else None for field in gone}

@@ -62,7 +62,8 @@ LINES = {
     "further frames": "only the first of its 2 frames is kept",
     "no mark at the end, all else there": "the mark of a JPEG's end is missing",
     "video behind the picture": r"the video behind the picture \(\d+ bytes\) is left out",
-    "unknown chunk, segment, tag, box": "tIME|APP12 Ducky|NOTE|33550|'xml' box",
+    "other bytes behind the picture": "13 bytes behind the end of the picture are left out",
+    "unknown chunk, segment, tag, box": "tIME|APP12 Ducky|NOTE|sefd|33550|'xml' box",
 }
 EXPECTED: dict[str, Callable[[Picture], object]] = {
     "ICC profile": lambda each: each.profile == PROFILE,
@@ -260,3 +261,10 @@ def test_depth_out(row: str, column: str, monkeypatch: pytest.MonkeyPatch) -> No
         monkeypatch.setitem(sys.modules, "imagecodecs", None)
         with pytest.warns(ReducedDepthWarning, match=r"latentcodec\[deep\]"):
             written(picture, column)
+
+
+def test_a_resolution_of_two_numbers_is_named_whole() -> None:
+    with pytest.warns(
+        DroppedDataWarning, match=r"WEBP has no place for a resolution \(300 x 150 dpi\): left out"
+    ):
+        written(PICTURES["resolution"], "WebP")

@@ -8,16 +8,19 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, fields
+from typing import BinaryIO
 
 from latentcodec.picture.colour.points import Cicp
+from latentcodec.picture.notices import report
 from latentcodec.picture.text import Text
 
-__all__ = ["MOST_BYTES", "Beside", "Resolution", "joined", "sound_resolution"]
+__all__ = ["MOST_BYTES", "PADDING", "Beside", "Resolution", "joined", "report_behind", "sound_resolution"]
 
 Resolution = tuple[float, float]
 """Dots per inch, from left to right and from top to bottom."""
 
 MOST_BYTES = 16 << 20  # of one kind of metadata that is taken apart: what readers of our files take
+PADDING = b"\0\xff\r\n \t"  # says nothing behind the end of a picture
 _MOST_DPI = 4_000_000.0  # what the file's field holds
 
 
@@ -48,6 +51,14 @@ def joined(own: Beside, info: Beside) -> Beside:
     """What the file says, and what Pillow does where the file is silent."""
     values = {each.name: getattr(own, each.name) or getattr(info, each.name) for each in fields(Beside)}
     return Beside(**values)
+
+
+def report_behind(file: BinaryIO, place: int, name: str) -> None:
+    """Report what a seekable file holds from where its picture has ended, unless it is padding."""
+    size = file.seek(0, 2) - place
+    file.seek(place)
+    if size > 0 and file.read(MOST_BYTES).strip(PADDING):
+        report(name, f"{size} bytes behind the end of the picture are left out")
 
 
 def sound_resolution(across: object, down: object) -> Resolution | None:

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from typing import BinaryIO
 
 from latentcodec.picture.colour.points import Cicp
-from latentcodec.picture.formats.beside import MOST_BYTES, Beside, Resolution, sound_resolution
+from latentcodec.picture.formats.beside import MOST_BYTES, Beside, Resolution, report_behind, sound_resolution
 from latentcodec.picture.formats.photoshop import iptc_of
 from latentcodec.picture.notices import report
 
@@ -34,6 +34,10 @@ _UUIDS = {
     b"JpgTiffExif->JP2": "exif",
     bytes.fromhex("33c7a4d2b81d4723a0baf1a3e097ad38"): "iptc",
 }
+# Boxes of a file that hold the picture, or say nothing once it is decoded. Frames are counted elsewhere.
+_OF_JP2 = (b"jP  ", b"ftyp", b"jp2h", b"jp2c", b"jp2i", b"rreq", b"free", b"skip")
+_OF_HEIF = (b"ftyp", b"styp", b"meta", b"mdat", b"idat", b"moov", b"free", b"skip", b"wide", b"pdin")
+_VIDEO = b"mpvd"  # of motion photos (Android, Motion photo format 1.0)
 _ENUMERATED = {16: "sRGB", 17: "gray", 18: "sYCC"}  # ISO 15444-1, table I.10
 _KEPT_ITEMS = (b"Exif", b"mime", b"grid", b"iden", b"iovl")
 _PICTURES = (b"av01", b"hvc1", b"jpeg", b"unci")
@@ -57,8 +61,38 @@ def _boxes(data: bytes, begin: int = 0, end: int | None = None) -> Iterator[tupl
         place += size
 
 
-def _file_boxes(file: BinaryIO, wanted: tuple[bytes, ...], name: str) -> Iterator[tuple[bytes, bytes]]:
-    """Type and content of the wanted boxes of a seekable file; one too large to be taken is reported."""
+def _file_boxes(
+    file: BinaryIO, wanted: tuple[bytes, ...], silent: tuple[bytes, ...], name: str
+) -> Iterator[tuple[bytes, bytes]]:
+    """Type and content of the wanted boxes of a seekable file.
+
+    What is neither wanted nor silent is reported, as is one too large to be taken, and what is no box.
+    """
+    unknown, place = dict[str, None](), 0
+    for kind, begin, place in _file_places(file):
+        if kind in wanted:
+            if place - begin > MOST_BYTES:
+                report(name, f"{place - begin} bytes of its {_shown(kind)!r} box are left out")
+            else:
+                file.seek(begin)
+                yield kind, file.read(place - begin)
+        elif kind == _VIDEO:
+            report(name, f"the video behind the picture ({place - begin} bytes) is left out")
+        elif kind not in silent:
+            unknown[_shown(kind)] = None
+    if unknown:
+        report(name, f"its boxes {', '.join(list(unknown)[:8])} are left out")
+    file.seek(place)
+    if file.read(8)[4:] not in (*wanted, *silent):  # or the file is cut off, which its decoder says
+        report_behind(file, place, name)
+
+
+def _shown(kind: bytes) -> str:
+    return kind.decode("ascii").strip()
+
+
+def _file_places(file: BinaryIO) -> Iterator[tuple[bytes, int, int]]:
+    """Type, and begin and end of the content, of each box of a seekable file, as far as they are whole."""
     end, place = file.seek(0, 2), 0
     for _ in range(_MOST_BOXES):
         if place + 8 > end:
@@ -69,21 +103,20 @@ def _file_boxes(file: BinaryIO, wanted: tuple[bytes, ...], name: str) -> Iterato
         if size == 1:
             size, length = int.from_bytes(head[8:16], "big"), 16
         size = size or end - place
-        if size < length or place + size > end:
+        if (
+            size < length
+            or place + size > end
+            or not (head[4:8].isascii() and head[4:8].decode().isprintable())
+        ):
             return
-        if head[4:8] in wanted:
-            if size > MOST_BYTES:
-                report(name, f"{size} bytes of its {head[4:8].decode('latin-1').strip()!r} box are left out")
-            else:
-                file.seek(place + length)
-                yield head[4:8], file.read(size - length)
+        yield head[4:8], place + length, place + size
         place += size
 
 
 def read_jp2(file: BinaryIO, name: str) -> Beside:
     """What the boxes of a seekable JPEG 2000 file say; what is not kept of them is reported."""
     said = Beside()
-    for kind, data in _file_boxes(file, (b"jp2h", b"uuid", b"xml "), name):
+    for kind, data in _file_boxes(file, (b"jp2h", b"uuid", b"xml "), _OF_JP2, name):
         if kind == b"jp2h":
             _jp2_header(said, data, name)
         elif kind == b"uuid" and (field := _UUIDS.get(data[:16])):
@@ -187,9 +220,9 @@ def is_heif(head: bytes) -> bool:
 def read_heif(file: BinaryIO, name: str) -> Beside:
     """What an AVIF or HEIF file says about its colours; gain maps and other pictures are reported."""
     said = Beside()
-    for _, data in _file_boxes(file, (b"meta",), name):
-        _meta(said, data, name)
-        break
+    for number, (_, data) in enumerate(_file_boxes(file, (b"meta",), _OF_HEIF, name)):
+        if not number:
+            _meta(said, data, name)
     return said
 
 

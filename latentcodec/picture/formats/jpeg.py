@@ -13,8 +13,8 @@ from collections.abc import Iterator
 from PIL import JpegImagePlugin
 
 from latentcodec.picture.formats import xmp as packets
-from latentcodec.picture.formats.beside import MOST_BYTES, Beside, sound_resolution
-from latentcodec.picture.formats.photoshop import as_resources, iptc_of, left_out
+from latentcodec.picture.formats.beside import MOST_BYTES, PADDING, Beside, sound_resolution
+from latentcodec.picture.formats.photoshop import as_resources, damaged_bytes, iptc_of, left_out
 from latentcodec.picture.notices import report
 from latentcodec.picture.text import Text, bounded, decoded
 
@@ -37,7 +37,6 @@ _KNOWN = {
     _APP14: (b"Adobe",),
 }
 _MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]", re.DOTALL)  # in a scan: neither data nor a restart
-_PADDING = b"\0\xff\r\n \t"
 _LABEL = re.compile(rb"[ -~]{2,30}")
 _GUID = re.compile(rb"HasExtendedXMP\s{0,9}(?:=\s{0,9}[\"']|>\s{0,9})([0-9A-Fa-f]{32})")
 _MOST_PICTURES = 64
@@ -70,6 +69,8 @@ def read_jpeg(data: bytes, name: str) -> Beside:
     said.text, said.iptc = bounded(text, name), iptc_of(photoshop)
     if lost := left_out(photoshop):
         report(name, lost)
+    if damaged := damaged_bytes(photoshop):
+        report(name, f"{damaged} bytes of Photoshop's resources are damaged and left out")
     if unknown:
         shown = ", ".join(list(unknown)[:8]) + (" ..." if len(unknown) > 8 else "")
         report(name, f"its segments {shown} are left out")
@@ -131,7 +132,7 @@ def _behind(said: Beside, data: bytes, place: int, name: str) -> None:
     if end is None:
         return
     rest = memoryview(data)[end:]
-    if not bytes(rest[: 1 << 16]).strip(_PADDING) and not bytes(rest).strip(_PADDING):
+    if not bytes(rest[: 1 << 16]).strip(PADDING) and not bytes(rest).strip(PADDING):
         return
     gain_map = any(mark in data[: min(place, MOST_BYTES)] for mark in _GAIN_MAP)
     pictures, size, last = 0, 0, end
@@ -155,7 +156,7 @@ def _behind(said: Beside, data: bytes, place: int, name: str) -> None:
     if (video := _video(data, last)) is not None:
         report(name, f"the video behind the picture ({len(data) - video} bytes) is left out")
         last = len(data)
-    if data[last : last + MOST_BYTES].strip(_PADDING):
+    if data[last : last + MOST_BYTES].strip(PADDING):
         report(name, f"{len(data) - last} bytes behind the end of the picture are left out")
 
 

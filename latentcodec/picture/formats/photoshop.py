@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-__all__ = ["IPTC", "as_resources", "iptc_of", "left_out", "resources"]
+__all__ = ["IPTC", "as_resources", "damaged_bytes", "iptc_of", "left_out", "resources"]
 
 IPTC = 0x0404  # Adobe Photoshop File Formats Specification, "Image Resource IDs"
 _SIGNATURE = b"8BIM"
@@ -19,6 +19,17 @@ _NOTHING_LOST = frozenset({IPTC, 0x03ED, 0x0409, 0x040C, 0x040F, 0x0422, 0x0423,
 
 def resources(data: bytes) -> Iterator[tuple[int, bytes]]:
     """Number and data of each block, as far as they are whole."""
+    return ((number, data[begin:end]) for number, begin, end in _places(data))
+
+
+def damaged_bytes(data: bytes) -> int:
+    """How many bytes behind the last whole block are none, padding and records of IPTC apart."""
+    rest = data[max((end + (end - begin) % 2 for _, begin, end in _places(data)), default=0) :]
+    return 0 if rest.startswith(b"\x1c") or not rest.strip(b"\0 ") else len(rest)
+
+
+def _places(data: bytes) -> Iterator[tuple[int, int, int]]:
+    """Number, and begin and end of the data, of each block."""
     place = 0
     for _ in range(_MOST):
         if data[place : place + 4] != _SIGNATURE or place + 12 > len(data):
@@ -28,7 +39,7 @@ def resources(data: bytes) -> Iterator[tuple[int, bytes]]:
         size = int.from_bytes(data[place : place + 4], "big")
         if place + 4 + size > len(data):
             return
-        yield number, data[place + 4 : place + 4 + size]
+        yield number, place + 4, place + 4 + size
         place += 4 + size + size % 2
 
 

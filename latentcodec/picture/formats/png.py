@@ -17,8 +17,8 @@ from typing import BinaryIO
 from PIL import PngImagePlugin
 
 from latentcodec.picture.colour.points import Cicp
-from latentcodec.picture.formats.beside import MOST_BYTES, Beside, sound_resolution
-from latentcodec.picture.formats.photoshop import iptc_of, left_out
+from latentcodec.picture.formats.beside import MOST_BYTES, Beside, report_behind, sound_resolution
+from latentcodec.picture.formats.photoshop import damaged_bytes, iptc_of, left_out
 from latentcodec.picture.notices import report
 from latentcodec.picture.text import MAX_KEY_BYTES, Text, add_png_text, bounded, decoded
 
@@ -45,6 +45,9 @@ _SILENT = frozenset(
         b"hIST",
     }
 )
+_SIZES = {b"gAMA": 4, b"cHRM": 32, b"cICP": 4, b"pHYs": 9}  # bytes, where there is one size only
+_MOST_INFLATED = 4 * MOST_BYTES  # of all that is decompressed, with what is then left out
+_MOST_RATIO = 1032  # of what deflate decompresses to (zlib, Technical Details)
 _XMP = "XML:com.adobe.xmp"
 RAW_PROFILE = "Raw profile type "  # ImageMagick's name for metadata in hexadecimal
 _METRE = 0.0254  # of an inch
@@ -67,6 +70,8 @@ def read_png(file: BinaryIO, name: str) -> Beside:
                 found.take(kind, data)
             else:
                 report(name, f"its {kind.decode()} chunk is damaged and left out")
+        elif kind == b"IEND":
+            report_behind(file, begin + length + 4, name)
         elif kind not in _SILENT and kind.isalpha():
             unknown[kind.decode("ascii")] = None
     if unknown:
@@ -113,19 +118,24 @@ class _Found:
         self.said = Beside(complete=True)
         self.text: list[tuple[str, str]] = []
         self.room = MOST_BYTES  # for what text and profiles decompress to
+        self.work = _MOST_INFLATED
 
     def take(self, kind: bytes, data: bytes) -> None:
         """Take in a chunk; what is wrong with it is reported."""
         said = self.said
-        if kind == b"gAMA" and len(data) == 4:
+        if len(data) != _SIZES.get(kind, len(data)):
+            report(
+                self.name, f"its {kind.decode()} chunk has {len(data)} bytes, not {_SIZES[kind]}: left out"
+            )
+        elif kind == b"gAMA":
             said.gama = int.from_bytes(data, "big")
-        elif kind == b"cHRM" and len(data) == 32:
+        elif kind == b"cHRM":
             said.chrm = struct.unpack(">8i", data)
         elif kind == b"sRGB":
             said.srgb = True
-        elif kind == b"cICP" and len(data) == 4:
+        elif kind == b"cICP":
             said.cicp = Cicp(*data)
-        elif kind == b"pHYs" and len(data) == 9:
+        elif kind == b"pHYs":
             self._resolution(*struct.unpack(">IIB", data))
         elif kind == b"iCCP":
             _, _, rest = data.partition(b"\0")
@@ -146,12 +156,19 @@ class _Found:
             report(self.name, f"that its pixels are not square ({across}:{down}) is left out")
 
     def _inflated(self, data: bytes, what: str) -> bytes | None:
+        if self.work <= 0:
+            report(
+                self.name, f"{what} is left out: all before it decompresses to {_MOST_INFLATED} bytes or more"
+            )
+            return None
         inflater = zlib.decompressobj()
         try:
             result = inflater.decompress(data, self.room + 1)
         except zlib.error as error:
+            self.work -= min(self.room, _MOST_RATIO * len(data))
             report(self.name, f"{what} is damaged ({error}) and left out")
             return None
+        self.work -= len(result)
         if len(result) > self.room:
             report(self.name, f"{what} is left out: with all others it has over {MOST_BYTES} bytes")
             return None
@@ -203,6 +220,8 @@ def take_raw_profile(said: Beside, key: str, words: str, name: str) -> None:
         said.iptc = said.iptc or iptc_of(data)
         if lost := left_out(data):
             report(name, lost)
+        if damaged := damaged_bytes(data):
+            report(name, f"{damaged} bytes of Photoshop's resources are damaged and left out")
     elif kind in ("icc", "icm"):
         said.profile = said.profile or data
     else:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import BinaryIO
 
-from latentcodec.picture.formats.beside import Beside
+from latentcodec.picture.formats.beside import Beside, report_behind
 from latentcodec.picture.notices import report
 
 __all__ = ["is_webp", "read_webp"]
@@ -20,7 +20,9 @@ def is_webp(head: bytes) -> bool:
 
 def read_webp(file: BinaryIO, name: str) -> Beside:
     """Nothing that Pillow does not have; chunks that are not kept are reported."""
-    end, place, unknown = file.seek(0, 2), 12, dict[str, None]()
+    file.seek(4)
+    size = int.from_bytes(file.read(4), "little")
+    end, place, unknown = min(file.seek(0, 2), 8 + size + size % 2), 12, dict[str, None]()
     for _ in range(_MOST_CHUNKS):
         if place + 8 > end:
             break
@@ -31,4 +33,5 @@ def read_webp(file: BinaryIO, name: str) -> Beside:
         place += 8 + int.from_bytes(head[4:], "little") + head[4] % 2
     if unknown:
         report(name, f"its WebP chunks {', '.join(list(unknown)[:8])} are left out")
+    report_behind(file, end, name)
     return Beside()

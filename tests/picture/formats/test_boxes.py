@@ -104,3 +104,19 @@ def test_damage_never_raises() -> None:
                 warnings.simplefilter("ignore", DroppedDataWarning)
                 read_heif(io.BytesIO(damaged), "it")
                 read_jp2(io.BytesIO(damaged), "it")
+
+
+@pytest.mark.parametrize("format", ["AVIF", "JP2"])
+def test_what_stands_behind_the_picture(format: str) -> None:
+    read = read_heif if format == "AVIF" else read_jp2
+    video = struct.pack(">I", 3008) + b"mpvd" + bytes(3000)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        read(io.BytesIO(saved(format) + bytes(500)), "it")  # padding
+        assert caught == []
+        read(io.BytesIO(saved(format) + video + struct.pack(">I", 12) + b"sefdabcd" + b"SEFT" * 5), "it")
+    assert [str(each.message) for each in caught] == [
+        "it: the video behind the picture (3000 bytes) is left out",
+        "it: its boxes sefd are left out",
+        "it: 20 bytes behind the end of the picture are left out",
+    ]

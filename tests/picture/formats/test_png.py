@@ -88,6 +88,8 @@ def test_raw_profiles() -> None:
         ((b"tEXt", b"Raw profile type odd\0\nodd\n 2\n0011\n"), "its 'Raw profile type odd' is left out"),
         ((b"gAMA", bytes(4)), "make no colour space .the gamma would be 0."),
         ((b"cHRM", bytes(32)), "make no colour space"),
+        ((b"cICP", b"\x09\x10"), "its cICP chunk has 2 bytes, not 4: left out"),
+        (raw_profile("8bim", b"8BIM\4\4\0\0\0\0\0\x40abcd"), "16 bytes of Photoshop's resources are damaged"),
         ((b"mDCV", bytes(24)), "its PNG chunks mDCV are left out"),
         ((b"zTXt", b"a\0\0" + zlib.compress(bytes(17 << 20))), "its text 'a' is left out: .* over 16777216"),
     ],
@@ -152,3 +154,14 @@ def test_many_chunks_take_no_longer() -> None:
         warnings.simplefilter("ignore", DroppedDataWarning)
         read_png(io.BytesIO(data), "it")
     assert time.process_time() - start < 3
+
+
+def test_texts_too_large_to_be_kept_take_no_longer() -> None:
+    large = b"k\0\0" + zlib.compress(bytes(17 << 20))
+    broken = large[:-4] + b"????"
+    for each in (large, broken):
+        start = time.process_time()
+        picture, told = opened(png(*[(b"zTXt", each)] * 200))
+        assert (picture.text, len(told)) == ((), 200)
+        assert "all before it decompresses to 67108864 bytes or more" in told[-1]
+        assert time.process_time() - start < 4  # all of them: 15 s
